@@ -1,0 +1,1 @@
+"""Measured speed. Never part of the tests."""

@@ -1,0 +1,1 @@
+"""Many replicas: how requests reach them and what their fleet emits."""

@@ -1,0 +1,43 @@
+"""How the engine is compiled: cached on disk, without reference counting (no function here makes an array).
+
+With ``NUMBA_DISABLE_JIT=1`` the very same functions run as Python.
+"""
+
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, TypeVar
+
+from numba import config, njit
+
+JIT = not config.DISABLE_JIT
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _fingerprint() -> tuple[str, int]:
+    """Of all sources of the engine: numba looks only at a function's own file, not at those that it calls."""
+    digest = sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest(), 0
+
+
+FINGERPRINT = _fingerprint()
+
+
+def _compile(function: F, **options: Any) -> F:
+    dispatcher = njit(cache=True, _nrt=False, **options)(function)
+    if JIT:
+        dispatcher._cache._cache_file._source_stamp = FINGERPRINT
+    return dispatcher
+
+
+def compiled(function: F) -> F:
+    """Compile ``function`` on its first call."""
+    return _compile(function)
+
+
+def inlined(function: F) -> F:
+    """Compile ``function`` into its callers."""
+    return _compile(function, forceinline=True)

@@ -1,0 +1,185 @@
+"""The engine core of a replica in simulated time.
+
+One batch is in flight, or two with asynchronous scheduling: then batch k + 1 is planned while batch k computes,
+so the outputs of batch k are not known to it. At equal times outputs come before clients giving up, these before
+arrivals, arrivals in order of their rows. A batch is planned at the latest information before its time, so
+`run` up to ``t`` commits the batches that are planned before ``t`` and the outputs that are there at ``t``.
+"""
+
+import numpy as np
+from simulator.engine import arrays as A
+from simulator.engine.compiled import compiled
+
+from simulator.engine.front import deliver, drop_abandoned, next_arrival, next_deadline, outside
+from simulator.engine.kv_cache import free_blocks
+from simulator.engine.outputs import update
+from simulator.engine.scheduler import schedule
+from simulator.engine.state import NONE, PLAN, WAIT
+from simulator.engine.step_time import gpu_seconds
+
+# why `run` came back
+REACHED, IDLE, FULL, CHUNK, STUCK = 0, 1, 2, 3, 4
+
+
+@compiled
+def begin(H, j, now):
+    """Time the batch just planned at ``now`` [s]: the host prepares it, then the GPU takes it in turn."""
+    cfg, c = A.config(H)[0], A.replica(H)[j]
+    b = A.batch(H)[j, (c.k - 1) & 1]
+    b.gpu = gpu_seconds(
+        cfg.step_code, A.step_params(H), b.decodes + b.prefill_tokens, b.prefill_tokens, b.prefill_seqs,
+        b.pairs, b.prefill_kv, b.decodes, b.decode_kv, b.sampled,
+    )  # fmt: skip
+    b.start = max(now + cfg.host, c.gpu_free)
+    b.end = b.start + b.gpu
+    c.gpu_free = b.end
+    b.running = c.running
+    b.waiting = c.waiting
+    b.used = cfg.blocks - 1 - free_blocks(H, j)
+
+
+@compiled
+def has_room(H, j, t):
+    """Whether the logs can take one more batch that ends at ``t`` [s]."""
+    if A.config(H)[0].sample_steps > 0 and A.log(H)[0] >= len(A.steps(H)):
+        return False
+    if A.log(H)[1] + 2 * A.slot(H).shape[1] + 2 > len(A.itl_over(H)):
+        return False
+    return t < A.config(H)[0].timeline * A.window(H).shape[1]
+
+
+@compiled
+def account(H, j, b):
+    """Add batch ``b`` to the books."""
+    cfg, c = A.config(H)[0], A.replica(H)[j]
+    c.steps += 1
+    c.busy += b.gpu
+    c.prefill_busy += b.gpu * (b.prefill_tokens / (b.prefill_tokens + b.decodes))
+    c.pairs += b.pairs
+    c.prefill_tokens += b.prefill_tokens
+    c.decode_tokens += b.decodes
+    c.decode_kv += b.decode_kv
+    c.prefill_kv += b.prefill_kv
+    c.sampled += b.sampled
+    w = A.window(H)[j, np.int64(b.end / cfg.timeline)]
+    w.busy += b.gpu
+    w.kv += b.used / (cfg.blocks - 1)
+    w.steps += 1
+    w.prefill_tokens += b.prefill_tokens
+    w.decode_tokens += b.decodes
+    w.running += b.running
+    w.waiting += b.waiting
+    w.preempted += b.preempted
+    if cfg.sample_steps > 0 and b.k % cfg.sample_steps == 0:
+        s = A.steps(H)[A.log(H)[0]]
+        A.log(H)[0] += 1
+        s.scheduled_s = b.scheduled
+        s.start_s = b.start
+        s.end_s = b.end
+        s.prefill_pairs = b.pairs
+        s.step = b.k
+        s.prefill_tokens = b.prefill_tokens
+        s.prefill_seqs = b.prefill_seqs
+        s.decode_seqs = b.decodes
+        s.decode_kv = b.decode_kv
+        s.running = b.running
+        s.waiting = b.waiting
+        s.used_blocks = b.used
+        s.preempted = b.preempted
+        s.replica = j
+
+
+@compiled
+def wakes_at(H, j, until):
+    """When a replica without work plans again: the next request out of the API server (inf for none).
+
+    What happens outside before that, and not after ``until`` [s], is let happen.
+    """
+    c = A.replica(H)[j]
+    while True:
+        ready = A.requests(H)[c.front_head].ready if c.front_head != NONE else np.inf
+        first = min(next_deadline(H, j), next_arrival(H, j))
+        if first > min(ready, until) or first == np.inf:
+            return ready
+        outside(H, j, first, True)
+
+
+@compiled
+def peek(H, j):
+    """Earliest time [s] at which replica ``j``, left alone, changes for an outsider; inf if never. Changes nothing."""
+    c = A.replica(H)[j]
+    if c.phase == WAIT:
+        return A.batch(H)[j, (c.updated + 1) & 1].end
+    if c.in_flight > 0 or c.running + c.waiting > 0:
+        return c.decision
+    ready = A.requests(H)[c.front_head].ready if c.front_head != NONE else np.inf
+    return max(c.decision, min(ready, next_arrival(H, j)))
+
+
+@compiled
+def run(H, j, until, most):
+    """Advance replica ``j`` to ``until`` [s], at most ``most`` batches; returns why it came back."""
+    cfg, c = A.config(H)[0], A.replica(H)[j]
+    depth = 2 if cfg.asynchronous else 1
+    steps = 0
+    while True:
+        if c.phase == WAIT:
+            b = A.batch(H)[j, (c.updated + 1) & 1]
+            t = b.end
+            if t > until:
+                outside(H, j, until, True)
+                return REACHED
+            if not has_room(H, j, t):
+                return FULL
+            if steps >= most:
+                return CHUNK
+            outside(H, j, t, False)
+            update(H, j, t)
+            account(H, j, b)
+            c.decision = t
+            c.phase = PLAN
+            steps += 1
+            continue
+        now = c.decision
+        if c.in_flight == 0 and c.running + c.waiting == 0:
+            ready = peek(H, j)
+            if ready >= until:
+                outside(H, j, until, True)
+                return IDLE if ready == np.inf else REACHED
+            ready = wakes_at(H, j, until)
+            if ready == np.inf:
+                continue
+            now = max(now, ready)
+        if now >= until:
+            outside(H, j, until, True)
+            return REACHED
+        outside(H, j, now, True)
+        drop_abandoned(H, j)
+        deliver(H, j, now)
+        c.decision = now
+        if schedule(H, j, now) > 0:
+            c.fault = 0
+            begin(H, j, now)
+            if c.in_flight == depth:
+                c.phase = WAIT
+        elif c.in_flight > 0:
+            c.phase = WAIT
+        elif c.running + c.waiting > 0:
+            c.fault += 1  # an empty batch may have preempted; two in a row cannot go on
+            if c.fault > 2:
+                return STUCK
+
+
+@compiled
+def advance(H, until, most):
+    """Advance all replicas to ``until`` [s]; returns the worst of their reasons (`FULL` asks for room first)."""
+    worst = REACHED
+    for j in range(len(A.replica(H))):
+        c = A.replica(H)[j]
+        if c.phase == WAIT and A.batch(H)[j, (c.updated + 1) & 1].end > until and not A.config(H)[0].timeouts:
+            continue
+        code = run(H, j, until, most)
+        if code == FULL or code == STUCK:
+            return code
+        worst = max(worst, code) if code != IDLE else worst
+    return worst
