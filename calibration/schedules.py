@@ -35,9 +35,10 @@ FLAGS: dict[str, Any] = dict(
 
 @dataclass
 class Replay:
-    """What came of one recording: batches compared, and the first decision that differs, if one does."""
+    """What came of one recording: of ``planned`` batches, ``batches`` are identical, then ``difference`` is."""
 
     name: str
+    planned: int = 0
     batches: int = 0
     difference: str = ""
     counts: dict[str, int] = field(default_factory=lambda: {"tokens": 0, "preemptions": 0, "prefix hits": 0})
@@ -100,8 +101,8 @@ def fleet_of(recording: dict[str, Any]) -> Fleet:
     flags |= dict(num_gpu_blocks=recording["num_blocks"], block_size=recording["block_size"])
     if "events" not in recording:
         flags["async_scheduling"] = False  # recorded one batch at a time
-    config = config_record(flags, compose=1)
     table = table_of(recording)
+    config = config_record(flags, compose=1, named_streams=(table.segment_stream >= OWN_STREAM).any())
     requests, levels = request_records(table, flags["max_model_len"], POLICIES[flags["scheduling_policy"]])
     return allocate(
         config, requests, 1, levels=levels, segment_stream=table.segment_stream,
@@ -128,7 +129,8 @@ class Player:
     """One recording being replayed on one simulated replica."""
 
     def __init__(self, name: str, recording: dict[str, Any]) -> None:
-        self.recording, self.result = recording, Replay(name)
+        planned = [s for s in recording.get("steps", ()) if s] or [e for e in recording.get("events", ()) if "schedule" in e]
+        self.recording, self.result = recording, Replay(name, len(planned))
         self.fleet = fleet_of(recording)
         self.handle = handle(self.fleet)
         self.ids = [q["id"] for q in recording["requests"]]

@@ -1,6 +1,6 @@
 """The replicas of one deployment: a fleet in compiled state, with its logs and its tables."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -18,8 +18,8 @@ BATCHES_PER_CALL = 50_000  # about 0.1 s of computing, so that progress, Ctrl-C 
 class Replicas:
     """Identical replicas that serve rows of one request table.
 
-    ``advance`` and ``push`` serve a simulation that routes request by request; ``serve`` runs requests whose
-    replica is known beforehand in one compiled pass. Both give the same records.
+    A simulation that routes request by request calls ``advance`` and ``push``; one whose requests' replicas are
+    known beforehand calls ``expect`` once and then only ``advance``. Both give the same records.
     """
 
     def __init__(self, fleet: Fleet, step_seconds: StepSeconds | None = None) -> None:
@@ -77,19 +77,19 @@ class Replicas:
         """Earliest time [s] at which a replica changes by itself; inf when all are idle. Changes nothing."""
         return min(loop.peek(self._handle, j) for j in range(len(self)))
 
-    def serve(self, replica_of: np.ndarray, tick: Callable[[], None] = lambda: None) -> None:
-        """Run all requests to their end in one pass, row i on ``replica_of[i]``; ``tick`` is called between chunks."""
+    def expect(self, replica_of: np.ndarray) -> None:
+        """All requests whose replica is known beforehand: row i goes to ``replica_of[i]``, -1: not here."""
         order = np.argsort(replica_of, kind="stable").astype(np.int32)
         bounds = np.searchsorted(replica_of[order], np.arange(len(self) + 1))
         self._replace(future=order)
         self.fleet.replica["future"] = bounds[:-1]
         self.fleet.replica["future_end"] = bounds[1:]
-        for j in range(len(self)):
-            code = loop.CHUNK
-            while code not in (loop.REACHED, loop.IDLE):
-                code = self._run(self._handle, j, np.inf, BATCHES_PER_CALL)
-                self._check(code)
-                tick()
+
+    def drain(self) -> Iterator[None]:
+        """Run until all replicas are idle; yields now and then."""
+        while self.peek() < np.inf:
+            self._check(self._advance(self._handle, np.inf, BATCHES_PER_CALL))
+            yield
 
     # ---- tables -------------------------------------------------------------------------------------------
 

@@ -41,3 +41,11 @@ def compiled(function: F) -> F:
 def inlined(function: F) -> F:
     """Compile ``function`` into its callers."""
     return _compile(function, forceinline=True)
+
+
+def on_disk(function: Any) -> bool:
+    """Whether ``function`` was compiled before, by this version of the sources, or need not be."""
+    if not JIT:
+        return True
+    cache = function._cache._cache_file
+    return bool(cache._load_index())

@@ -22,6 +22,7 @@ _M1 = np.uint64(0xBF58476D1CE4E5B9)
 _M2 = np.uint64(0x94D049BB133111EB)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _ZERO, _ONE = np.uint64(0), np.uint64(1)
+PRIVATE = np.uint64(2)  # in place of the hash of a cached block that only its own request could ever find
 _S30, _S27, _S31 = np.uint64(30), np.uint64(27), np.uint64(31)
 
 
@@ -51,7 +52,7 @@ def chain(H, r, before, index):
     q = A.requests(H)[r]
     position, need = index * size, size
     h = mix(before, _ONE)
-    start = 0
+    start = 0  # of the segment, in tokens of the prompt
     for i in range(q.segment, q.segment + q.segments):
         length = A.segment_tokens(H)[i]
         if need > 0 and position < start + length:
@@ -135,7 +136,10 @@ def take(H, j):
     else:
         b = c.oldest
         unlink(H, j, b)
-        unpublish(H, j, b)
+        if A.block(H)[j, b].hash == PRIVATE:
+            A.block(H)[j, b].hash = _ZERO
+        else:
+            unpublish(H, j, b)
     A.block(H)[j, b].holders = 1
     return b
 
@@ -182,6 +186,8 @@ def lookup(H, j, r, limit):
     if c.head_request != r:
         c.head_request = r
         c.head_hashes = 0
+    if A.requests(H)[r].preempted == 0 and A.config(H)[0].named_streams == 0:
+        limit = min(limit, own_start(H, r) // A.config(H)[0].block_size)
     n = 0
     while n < limit:
         if n == c.head_hashes:
@@ -213,21 +219,38 @@ def grow(H, j, s, tokens):
 
 @compiled
 def publish_full(H, j, s, tokens):
-    """Cache the blocks of slot ``s`` that its first ``tokens`` tokens fill."""
+    """Cache the blocks of slot ``s`` that its first ``tokens`` tokens fill.
+
+    A block with tokens of the request's own stream gets no entry in the table unless some request names such
+    streams: nobody else can find it, and `name_private` makes up for it when the request itself is to look.
+    """
     size = A.config(H)[0].block_size
     p = A.slot(H)[j, s]
-    r = p.request
-    while p.hashed < tokens // size:
-        index = p.hashed
-        if index * size >= p.own:
-            piece = mix(mix(p.hash, _ONE), np.uint64(OWN_STREAM + r))
-            h = mix(mix(piece, np.uint64(index * size - p.own)), np.uint64(size))
-            h = h if h != _ZERO else _ONE
-        else:
-            h = chain(H, r, p.hash, index)
-        publish(H, j, A.table(H)[j, s, index], h)
-        p.hash = h
+    full = tokens // size
+    shared = full if A.config(H)[0].named_streams else min(full, p.own // size)
+    while p.hashed < shared:
+        publish_next(H, j, s, p.hashed)
         p.hashed += 1
+    while p.hashed < full:
+        A.block(H)[j, A.table(H)[j, s, p.hashed]].hash = PRIVATE
+        p.hashed += 1
+
+
+@compiled
+def publish_next(H, j, s, index):
+    """Publish block ``index`` of slot ``s``; all before it are published."""
+    p = A.slot(H)[j, s]
+    p.hash = chain(H, p.request, p.hash, index)
+    publish(H, j, A.table(H)[j, s, index], p.hash)
+    p.named = index + 1
+
+
+@compiled
+def name_private(H, j, s):
+    """Publish the private blocks of slot ``s``, whose request is preempted and will look for them."""
+    p = A.slot(H)[j, s]
+    while p.named < p.hashed:
+        publish_next(H, j, s, p.named)
 
 
 @compiled

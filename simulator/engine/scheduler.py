@@ -14,7 +14,7 @@ from simulator.engine import arrays as A
 from simulator.engine.compiled import compiled
 
 from simulator.engine import decode
-from simulator.engine.kv_cache import free_blocks, give_back, grow, lookup, own_start, publish_full, touch
+from simulator.engine.kv_cache import free_blocks, give_back, grow, lookup, name_private, own_start, publish_full, touch
 from simulator.engine.queues import (
     next_waiting,
     push_running,
@@ -194,6 +194,8 @@ def preempt(H, j, s, b):
         if c.updated < flying and p.flown == flying:
             q.stale = flying
         decode.drop_prefill(H, j, s)
+    if A.config(H)[0].caching:
+        name_private(H, j, s)
     give_back(H, j, s, blocks)
     unlink_running(H, j, s)
     return_wait(H, j, r)
@@ -344,6 +346,7 @@ def admit(H, j, b, cap, now):
         p.target = tokens
         p.blocks = hits
         p.hashed = hits
+        p.named = hits
         if cfg.caching:
             p.hash = A.head_hash(H)[j, hits - 1] if hits > 0 else np.uint64(0)
             p.own = own_start(H, r)

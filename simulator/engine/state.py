@@ -43,7 +43,7 @@ SLOT = np.dtype(
         ("join", "i8"), ("final", "i8"), ("sequence", "i8"), ("planned", "i8"), ("flown", "i8"), ("skipped", "i8"),
         ("hash", "u8"), ("own", "i8"),
         ("request", "i4"), ("computed", "i4"), ("target", "i4"), ("tokens", "i4"), ("blocks", "i4"),
-        ("hashed", "i4"), ("next", "i4"), ("prev", "i4"), ("cal_next", "i4"), ("cal_prev", "i4"),
+        ("hashed", "i4"), ("named", "i4"), ("next", "i4"), ("prev", "i4"), ("cal_next", "i4"), ("cal_prev", "i4"),
         ("phase_next", "i4"), ("phase_prev", "i4"), ("mode", "i1"), ("capped", "i1"), ("decode", "i1"),
     ],
     align=True,
@@ -89,7 +89,7 @@ CONFIG = np.dtype(
         ("long_prefill_alone", "i8"), ("chunked", "i8"), ("policy", "i8"), ("asynchronous", "i8"),
         ("reserve_full", "i8"), ("watermark", "i8"), ("blocks", "i8"), ("caching", "i8"),
         ("max_queued", "i8"), ("max_queued_tokens", "i8"), ("timeouts", "i8"), ("step_code", "i8"),
-        ("sample_steps", "i8"), ("compose", "i8"), ("fronts", "i8"),
+        ("sample_steps", "i8"), ("compose", "i8"), ("fronts", "i8"), ("named_streams", "i8"),
     ],
     align=True,
 )  # fmt: skip

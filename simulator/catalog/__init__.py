@@ -1,0 +1,26 @@
+"""Data to specs: GPUs, models and prices by name, with aliases and a did-you-mean on a wrong one."""
+
+from simulator.catalog.gpu import GpuSpec
+from simulator.catalog.model import ModelSpec, PerLayer
+from simulator.catalog.tables import (
+    constants,
+    data_folder,
+    find_gpu,
+    find_model,
+    load_gpus,
+    load_models,
+    load_prices,
+)
+
+__all__ = [
+    "GpuSpec",
+    "ModelSpec",
+    "PerLayer",
+    "constants",
+    "data_folder",
+    "find_gpu",
+    "find_model",
+    "load_gpus",
+    "load_models",
+    "load_prices",
+]

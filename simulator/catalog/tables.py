@@ -1,0 +1,112 @@
+"""The tables of data/, read once: GPUs, models, aliases, prices, constants."""
+
+import csv
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from simulator.catalog.gpu import GpuSpec
+from simulator.catalog.huggingface import read_config
+from simulator.catalog.model import ModelSpec
+from simulator.errors import ServelabError, nearest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@lru_cache
+def data_folder() -> Path:
+    """Where data/ lies: in the installed package, else beside it in the repository."""
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package / "data", package.parent / "data"):
+        if (folder / "gpus.csv").is_file():
+            return folder
+    raise ServelabError(f"data: no gpus.csv in {package / 'data'} or {package.parent / 'data'}")
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    with open(data_folder() / name, newline="", encoding="utf-8") as file:
+        return [{k: v for k, v in row.items() if v != ""} for row in csv.DictReader(file)]
+
+
+@lru_cache
+def load_gpus() -> Mapping[str, GpuSpec]:
+    """GPUs by name."""
+    specs = (GpuSpec(**{"name" if k == "gpu" else k: v for k, v in row.items()}) for row in _rows("gpus.csv"))  # type: ignore[arg-type]
+    return MappingProxyType({spec.name: spec for spec in specs})
+
+
+@lru_cache
+def load_models() -> Mapping[str, ModelSpec]:
+    """Models by canonical name."""
+    specs = (ModelSpec(**{"name" if k == "model" else k: v for k, v in row.items()}) for row in _rows("models.csv"))  # type: ignore[arg-type]
+    return MappingProxyType({spec.name: spec for spec in specs})
+
+
+@lru_cache
+def load_prices() -> "pd.DataFrame":
+    """Instance prices: provider, instance_type, gpu (a catalog name), gpu_count, region,
+    on_demand_usd_per_hour and spot_usd_per_hour (of the whole instance, NaN: not offered), unit, as_of, source.
+    """
+    import pandas as pd  # 0.4 s that a run without prices need not spend
+
+    return pd.read_csv(data_folder() / "prices.csv")
+
+
+@lru_cache
+def constants(table: str) -> Mapping[str, float]:
+    """Values of a constants table (columns parameter, value, unit, source, date) by parameter."""
+    return MappingProxyType({row["parameter"]: float(row["value"]) for row in _rows(f"{table}.csv")})
+
+
+@lru_cache
+def _names(kind: str) -> Mapping[str, tuple[str, str]]:
+    """Folded name, alias or name without its owner -> (canonical name, quantization)."""
+    table: Mapping[str, Any] = load_gpus() if kind == "gpu" else load_models()
+    exact = {name.casefold(): (name, "") for name in table}
+    for row in _rows("aliases.csv"):
+        if row["kind"] == kind:
+            exact[row["alias"].casefold()] = (row["name"], row.get("quantization", ""))
+    short = {key.rsplit("/", 1)[-1]: value for key, value in exact.items()}
+    return MappingProxyType(short | exact)
+
+
+def _no_such(kind: str, name: str, listing: str) -> ServelabError:
+    folded = nearest(name, _names(kind)) or nearest(name.rsplit("/", 1)[-1], _names(kind))
+    if folded:
+        key = folded.split("'")[1]
+        folded = folded.replace(f"'{key}'", repr(_names(kind)[key][0]))
+    return ServelabError(f"{kind}: {name!r} is not in the catalog{folded}; `servelab list {listing}` shows all")
+
+
+def find_gpu(name: str) -> GpuSpec:
+    """The GPU of that name or alias, case-insensitive.
+
+    >>> find_gpu("H100").name
+    'h100_sxm'
+    """
+    found = _names("gpu").get(name.strip().casefold())
+    if found is None:
+        raise _no_such("gpu", name, "gpus")
+    return load_gpus()[found[0]]
+
+
+def find_model(name: str | Path) -> ModelSpec:
+    """The model of that name, alias, or folder with a ``config.json``; names are case-insensitive.
+
+    >>> find_model("llama-3.1-8b").name
+    'meta-llama/Meta-Llama-3.1-8B'
+    """
+    text = str(name)
+    found = _names("model").get(text.strip().casefold())
+    if found is not None:
+        spec = load_models()[found[0]]
+        return spec.model_copy(update={"quantization": found[1]}) if found[1] else spec
+    folder = Path(name).expanduser()
+    if folder.is_file() and folder.name == "config.json":
+        folder = folder.parent
+    if folder.is_dir():
+        return read_config(folder)
+    raise _no_such("model", text, "models")

@@ -1,0 +1,155 @@
+"""Step time from a GPU's and a model's figures: per kernel class the larger of arithmetic and memory time.
+
+Kernel classes: dense linear layers (qkv, output, MLP, shared experts; padded to captured CUDA graph sizes), routed
+experts, prefill attention, decode attention, output head; then all-reduces of tensor parallelism, transfers of
+pipeline parallelism, and a fixed time per layer. Two ranks compute one batch in step, so the time of one rank is
+the time of the batch; pipeline stages run one after another.
+
+Routing is taken as uniform: T tokens that each choose k of E experts load E (1 - (1 - k/E)^T) of them. A sliding
+window is applied to the mean context of the decoding sequences. [1]_
+
+.. [1] S. Williams, A. Waterman, D. Patterson, "Roofline", CACM 52(4), 2009.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simulator.catalog import GpuSpec, ModelSpec
+from simulator.engine.capacity import kv_bytes_per_token
+from simulator.engine.compiled import compiled
+from simulator.engine.model_memory import INT4, rank_weights, weight_bytes_each
+
+if TYPE_CHECKING:
+    from simulator.engine.config import EngineSettings
+
+# places in the parameter array; captured CUDA graph sizes follow from SIZES on
+(
+    LINEAR_FLOPS,  # per token
+    LINEAR_BYTES,  # per step
+    TOKEN_BYTES,  # activations read and written, per token
+    EXPERT_FLOPS,  # per token
+    EXPERT_BYTES,  # of one expert, over all its layers
+    EXPERTS,
+    EXPERTS_PER_TOKEN,
+    FULL_PAIR_FLOPS,
+    FULL_KV_BYTES,
+    SLIDING_PAIR_FLOPS,
+    SLIDING_KV_BYTES,
+    WINDOW,
+    HEAD_FLOPS,  # per sampled token
+    HEAD_BYTES,
+    COMM_S_PER_TOKEN,
+    FIXED_S,
+    LAUNCH_S,  # the least time of a batch without CUDA graph
+    LINEAR_RATE,  # FLOP/s
+    EXPERT_RATE,
+    ATTENTION_RATE,
+    MEMORY_RATE,  # B/s
+    KV_RATE,
+    N_SIZES,
+    SIZES,
+) = range(24)
+
+
+@compiled
+def padded(p, tokens):
+    """``tokens`` padded to the next captured CUDA graph; unchanged above the largest."""
+    n = int(p[N_SIZES])
+    if n == 0 or tokens > p[SIZES + n - 1]:
+        return float(tokens)
+    low, high = 0, n - 1
+    while low < high:
+        middle = (low + high) // 2
+        if p[SIZES + middle] < tokens:
+            low = middle + 1
+        else:
+            high = middle
+    return p[SIZES + low]
+
+
+@compiled
+def roofline_seconds(
+    p, tokens, prefill_tokens, prefill_seqs, prefill_pairs, prefill_kv, decode_seqs, decode_kv, sampled
+):
+    """GPU time of one batch [s]; the arguments of `step_time.gpu_seconds`."""
+    if tokens <= 0:
+        return 0.0
+    rows = padded(p, tokens)
+    captured = int(p[N_SIZES]) > 0 and tokens <= p[SIZES + int(p[N_SIZES]) - 1]
+    seconds = max(
+        p[LINEAR_FLOPS] * rows / p[LINEAR_RATE], (p[LINEAR_BYTES] + p[TOKEN_BYTES] * rows) / p[MEMORY_RATE]
+    )
+    if p[EXPERTS] > 0.0:
+        loaded = p[EXPERTS] * (1.0 - (1.0 - p[EXPERTS_PER_TOKEN] / p[EXPERTS]) ** tokens)
+        seconds += max(p[EXPERT_FLOPS] * rows / p[EXPERT_RATE], p[EXPERT_BYTES] * loaded / p[MEMORY_RATE])
+    seconds += max(p[HEAD_FLOPS] * sampled / p[LINEAR_RATE], p[HEAD_BYTES] / p[MEMORY_RATE])
+    if prefill_tokens > 0:
+        seconds += max(
+            p[FULL_PAIR_FLOPS] * prefill_pairs / p[ATTENTION_RATE], p[FULL_KV_BYTES] * prefill_kv / p[KV_RATE]
+        )
+        if p[WINDOW] > 0.0:
+            pairs = min(float(prefill_pairs), prefill_tokens * p[WINDOW])
+            kv = min(float(prefill_kv), prefill_tokens + prefill_seqs * p[WINDOW])
+            seconds += max(p[SLIDING_PAIR_FLOPS] * pairs / p[ATTENTION_RATE], p[SLIDING_KV_BYTES] * kv / p[KV_RATE])
+    if decode_seqs > 0:
+        seconds += max(
+            p[FULL_PAIR_FLOPS] * decode_kv / p[ATTENTION_RATE], p[FULL_KV_BYTES] * decode_kv / p[KV_RATE]
+        )
+        if p[WINDOW] > 0.0:
+            kv = min(float(decode_kv), decode_seqs * p[WINDOW])
+            seconds += max(p[SLIDING_PAIR_FLOPS] * kv / p[ATTENTION_RATE], p[SLIDING_KV_BYTES] * kv / p[KV_RATE])
+    seconds += p[COMM_S_PER_TOKEN] * rows + p[FIXED_S]
+    return seconds if captured else max(seconds, p[LAUNCH_S])
+
+
+def roofline_params(
+    model: ModelSpec, gpu: GpuSpec, settings: "EngineSettings", efficiency: dict[str, float]
+) -> np.ndarray:
+    """Parameter array of `roofline_seconds`; ``efficiency`` holds the fields of `RooflineStepTime`, filled in."""
+    tp, pp, h = settings.tensor_parallel_size, settings.pipeline_parallel_size, model.hidden_size
+    each = weight_bytes_each(settings.quantization, settings.dtype)
+    w = rank_weights(model, tp, range(model.layers), True, True)
+    head = model.embedding_parameters / tp
+    rate = gpu.flops(8 if settings.quantization == "fp8" else 16)
+    pair = 4 if model.mla else 2  # flops per element of query-key and of value, see below
+    heads = model.attention_heads / tp
+    # MLA in its latent form: scores over kv_lora_rank + rope, values over kv_lora_rank
+    width = (2 * model.kv_lora_rank + model.qk_rope_head_dim) / 2 if model.mla else 2 * model.head_dim
+    pair_flops = pair * heads * width  # per layer
+    kv_layer = kv_bytes_per_token(model, settings, 1)
+    moe = model.moe_layers
+    # activations in 16 bit: each linear reads its input and writes its output; norms and residual pass h thrice each
+    attention = 2 * h + (2 * model.attention_heads * model.qk_head_dim + model.kv_elements_per_token_layer()) / tp
+    inner = model.intermediate_size * (model.layers - moe)
+    inner += moe * model.moe_intermediate_size * (model.experts_per_token + model.shared_experts)
+    token_bytes = 2 * (model.layers * (8 * h + attention) + 5 * inner / tp)
+    link = gpu.link_bytes_per_s * efficiency["link_efficiency"]
+    reduces = 2 * model.layers + 1 if tp > 1 else 0
+    comm = reduces * 2 * h * 2 * (tp - 1) / tp / link + (pp - 1) * 2 * h / link
+    fixed = model.layers * efficiency["layer_s"] + reduces * efficiency["all_reduce_s"]
+    fixed += (pp - 1) * efficiency["all_reduce_s"]
+    sizes = settings.capture_sizes
+    p = np.zeros(SIZES + len(sizes))
+    p[LINEAR_FLOPS] = 2 * (w.attention + w.mlp + moe * model.per_layer.router)
+    p[LINEAR_BYTES] = (w.attention + w.mlp) * each.linear + w.other * each.other
+    p[TOKEN_BYTES] = token_bytes
+    if moe:
+        one = w.experts / model.experts
+        p[EXPERT_FLOPS] = 2 * one * model.experts_per_token
+        p[EXPERT_BYTES] = one * each.expert
+        p[EXPERTS], p[EXPERTS_PER_TOKEN] = model.experts, model.experts_per_token
+    p[FULL_PAIR_FLOPS], p[FULL_KV_BYTES] = model.full_layers * pair_flops, model.full_layers * kv_layer
+    p[SLIDING_PAIR_FLOPS], p[SLIDING_KV_BYTES] = model.sliding_layers * pair_flops, model.sliding_layers * kv_layer
+    p[WINDOW] = model.sliding_window if model.sliding_layers else 0
+    p[HEAD_FLOPS], p[HEAD_BYTES] = 2 * head, head * each.other
+    p[COMM_S_PER_TOKEN], p[FIXED_S] = comm, fixed
+    p[LAUNCH_S] = model.layers * efficiency["launch_s"]
+    p[LINEAR_RATE] = rate * efficiency["compute_efficiency"]
+    quantized = settings.quantization in INT4 or settings.quantization == "mxfp4"
+    p[EXPERT_RATE] = (gpu.bf16_flops if quantized else rate) * efficiency["expert_efficiency"]
+    p[ATTENTION_RATE] = gpu.bf16_flops * efficiency["attention_efficiency"]
+    p[MEMORY_RATE] = gpu.memory_bandwidth_bytes_per_s * efficiency["memory_efficiency"]
+    p[KV_RATE] = gpu.memory_bandwidth_bytes_per_s * efficiency["kv_efficiency"]
+    p[N_SIZES], p[SIZES:] = len(sizes), sizes
+    return p

@@ -1,0 +1,183 @@
+"""Results for a terminal: progress, the verdict first, a table, the cost; or one JSON object."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from simulator.cost.bill import bill, cost_summary
+from simulator.errors import ServelabError
+from simulator.records import State
+from simulator.replications import intervals
+from simulator.result import Result
+from simulator.scenario import Scenario
+
+LATENCIES = {
+    "ttft_s": "TTFT", "tpot_s": "TPOT", "itl_s": "ITL", "e2el_s": "E2EL", "queue_s": "queue",
+}  # fmt: skip
+STATS = ("mean", "p50", "p90", "p95", "p99", "p99.9")
+ONE_LINERS = {
+    ("request_throughput", "mean"), ("output_throughput", "mean"), ("total_throughput", "mean"),
+    ("request_goodput", "mean"), ("attainment", "mean"), ("attainment", "worst_window"),
+}  # fmt: skip
+
+
+class Bar:
+    """A progress bar that follows simulated time; called by `simulate`."""
+
+    def __init__(self, bar: Progress | None) -> None:
+        self.bar, self.task = bar, None
+
+    def start(self, what: str, scenario: Scenario) -> None:
+        if self.bar is not None:
+            first = "" if compiled_before() else " (the first run compiles the engine, half a minute or so)"
+            self.task = self.bar.add_task(f"simulating, {what}{first}", total=None, arrived="")
+
+    def __call__(self, time_s: float, arrived: int) -> None:
+        if self.bar is not None and self.task is not None:
+            self.bar.update(self.task, arrived=f"{arrived:,} requests, {time_s:,.0f} s simulated")
+
+
+def compiled_before() -> bool:
+    """Whether the engine's compiled code is on disk."""
+    from simulator.engine.compiled import on_disk
+    from simulator.engine.loop import advance
+
+    return on_disk(advance)
+
+
+@contextmanager
+def progress(shown: bool) -> Iterator[Bar]:
+    """A progress bar on standard error, or one that shows nothing."""
+    if not shown:
+        yield Bar(None)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.fields[arrived]}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=False) as bar:
+        yield Bar(bar)
+
+
+def meets_slo(result: Result) -> bool:
+    return result.verdict().startswith("meets SLO: yes")
+
+
+def _rows(results: list[Result]) -> pd.DataFrame:
+    """Summary rows with a value and, for several seeds, an interval."""
+    if len(results) == 1:
+        return results[0].summary()
+    return intervals(r.summary() for r in results).rename(columns={"mean": "value"})
+
+
+def _number(value: float) -> str:
+    if not math.isfinite(value):
+        return "-"
+    if value == 0 or abs(value) >= 1e5:
+        return f"{value:,.0f}"
+    return f"{value:,.{max(0, 3 - math.floor(math.log10(abs(value))))}f}" if abs(value) < 1000 else f"{value:,.1f}"
+
+
+def _cost(result: Result) -> tuple[pd.DataFrame | None, str]:
+    """The cost rows, or why there are none."""
+    try:
+        return cost_summary(result), ""
+    except ServelabError as problem:
+        return None, str(problem)
+
+
+def as_json(results: list[Result]) -> dict[str, Any]:
+    """One JSON-able object: counts, verdict, summary rows, cost."""
+    first = results[0]
+    counts = dict.fromkeys(["arrived", *(s.name.lower() for s in State if s)], 0) | first.counts()
+    cost, why = _cost(first)
+    plain = lambda frame: [  # noqa: E731
+        {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        for row in frame.to_dict("records")
+    ]
+    return {
+        **counts, "verdict": first.verdict(), "meets_slo": meets_slo(first), "state": first.state().state,
+        "seeds": [r.meta["seed"] for r in results], "method": first.meta["method"],
+        "partial": any(r.partial for r in results), "notes": first.meta["notes"],
+        "deployments": first.meta["deployments"], "summary": plain(_rows(results)),
+        "slo": plain(first.slo()), "cost": plain(cost) if cost is not None else None, "cost_error": why or None,
+    }  # fmt: skip
+
+
+def show(results: list[Result], out: Path | None, console: Console | None = None) -> None:
+    """Print the verdict, the tables, the cost and what they rest on."""
+    console = console or Console(highlight=False)
+    first, rows = results[0], _rows(results)
+    console.print(f"[bold]{first.verdict()}[/bold]")
+    if len(results) > 1:
+        met = sum(meets_slo(r) for r in results)
+        console.print(f"Over {len(results)} seeds the SLO is met {met} times; figures below are means, +- half a 95 % interval.")
+    console.print()
+    console.print(_latency_table(rows))
+    console.print()
+    console.print(_other_table(rows))
+    console.print()
+    _print_cost(console, first)
+    _print_basis(console, first)
+    if out is not None:
+        console.print(f"Records: {out}")
+
+
+def _cell(row: pd.Series, scale: float = 1.0) -> str:
+    half = (row["high"] - row["value"]) * scale if "high" in row and math.isfinite(row["high"]) else None
+    return _number(row["value"] * scale) + (f" +-{_number(half)}" if half else "")
+
+
+def _latency_table(rows: pd.DataFrame) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("latency, ms")
+    for stat in STATS:
+        table.add_column(stat, justify="right")
+    by = {(r["metric"], r["stat"]): r for _, r in rows.iterrows()}
+    for metric, title in LATENCIES.items():
+        table.add_row(title, *(_cell(by[metric, s], 1e3) if (metric, s) in by else "" for s in STATS))
+    return table
+
+
+def _other_table(rows: pd.DataFrame) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=True)
+    for title, side in (("measure", "left"), ("value", "right"), ("unit", "left")):
+        table.add_column(title, justify=side)  # type: ignore[arg-type]
+    for _, r in rows.iterrows():
+        if r["metric"] in LATENCIES or r["metric"] == "frontend_s" or not math.isfinite(r["value"]):
+            continue
+        name = r["metric"].replace("_", " ") + ("" if r["stat"] in ("mean", "count", "value", "total") else f" ({r['stat']})")
+        table.add_row(name, _cell(r), r["unit"])
+    return table
+
+
+def _print_cost(console: Console, result: Result) -> None:
+    cost, why = _cost(result)
+    if cost is None:
+        console.print(f"cost: unknown, {why}", markup=False)
+        return
+    table = Table(box=None, pad_edge=False)
+    for title, side in (("cost", "left"), ("value", "right"), ("unit", "left")):
+        table.add_column(title, justify=side)  # type: ignore[arg-type]
+    for _, r in cost.iterrows():
+        table.add_row(r["metric"].replace("usd_", "").replace("_", " "), f"{r['value']:,.4g}" if r["value"] < 1000 else f"{r['value']:,.2f}", r["unit"])
+    console.print(table)
+    for _, line in bill(result).iterrows():
+        date = f", as of {line['as_of']}" if line["as_of"] else ", undated"
+        console.print(f"  {line['item']}: {line['quantity']:.3f} {line['unit']} at {line['unit_price_usd']:.2f} USD ({line['source']}{date})", markup=False)
+
+
+def _print_basis(console: Console, result: Result) -> None:
+    console.print()
+    for d in result.meta["deployments"]:
+        console.print(
+            f"{d['name']}: {d['replicas']} x {d['model']} on {d['gpus_per_replica']} x {d['gpu']}, vLLM {d['engine']['version']}, "
+            f"{d['num_gpu_blocks']:,} KV blocks of {d['engine']['block_size']} tokens; step times: {d['step_time']}, trust: {d['trust']}",
+            markup=False,
+        )
+    for note in result.meta["notes"]:
+        console.print(f"note: {note}", markup=False)

@@ -1,0 +1,229 @@
+"""A scenario: everything a simulation depends on but its seed. Composes the parts' own configs; YAML in and out."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+
+from simulator.catalog import GpuSpec, ModelSpec, find_gpu, find_model
+from simulator.cluster.router import RouterConfig
+from simulator.cluster.router.least_outstanding import LeastOutstandingConfig
+from simulator.cost.prices import PricesConfig
+from simulator.engine.api_server import ApiServerConfig
+from simulator.engine.config import EngineConfig
+from simulator.engine.step_time import RooflineStepTime, StepTimeConfig
+from simulator.errors import ServelabError, nearest
+from simulator.slo import SloConfig
+from simulator.workload import WorkloadConfig
+
+SCHEMA_VERSION = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Deployment(_Part):
+    """Identical replicas of one model on one kind of GPU.
+
+    ``model`` is a catalog name, an alias, a folder with a config.json, or a mapping that defines one; ``gpu``
+    a catalog name, an alias or a mapping.
+    """
+
+    name: str = Field(default="llm", min_length=1)
+    model: str | ModelSpec
+    gpu: str | GpuSpec
+    engine: EngineConfig = EngineConfig()
+    step_time: StepTimeConfig = RooflineStepTime()
+    api_server: ApiServerConfig = ApiServerConfig()
+    replicas: int = Field(default=1, ge=1, le=100_000)
+
+    def model_spec(self, base_dir: Path = Path()) -> ModelSpec:
+        """The model's architecture. Raises ServelabError for an unknown name, with the nearest."""
+        if isinstance(self.model, ModelSpec):
+            return self.model
+        folder = base_dir / self.model
+        return find_model(folder if (folder / "config.json").is_file() else self.model)
+
+    def gpu_spec(self) -> GpuSpec:
+        """The GPU's figures. Raises ServelabError for an unknown name, with the nearest."""
+        return self.gpu if isinstance(self.gpu, GpuSpec) else find_gpu(self.gpu)
+
+
+class ClientConfig(_Part):
+    """``timeout_s``: a client gives up so long after it sent its request [s]; null: never."""
+
+    timeout_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+
+class Scenario(_Part):
+    """Traffic, what serves it, what is wanted of it and what it costs.
+
+    ``path`` is the place of stages before and after the LLM; none exist yet, so it must be empty.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    workload: WorkloadConfig
+    deployments: tuple[Deployment, ...] = Field(min_length=1)
+    router: RouterConfig = LeastOutstandingConfig()
+    client: ClientConfig = ClientConfig()
+    path: tuple[()] = ()
+    slo: SloConfig = SloConfig(ttft_s=1.0, tpot_s=0.05)
+    prices: PricesConfig = PricesConfig()
+
+    _base_dir: Path = PrivateAttr(default=Path())
+
+    @field_validator("deployments")
+    @classmethod
+    def _names_differ(cls, value: tuple[Deployment, ...]) -> tuple[Deployment, ...]:
+        names = [d.name for d in value]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two deployments are named {name!r}")
+        return value
+
+    @property
+    def base_dir(self) -> Path:
+        """The folder that relative paths of the scenario start from."""
+        return self._base_dir
+
+    @classmethod
+    def of(cls, mapping: Mapping[str, Any], base_dir: Path = Path()) -> "Scenario":
+        """A scenario from plain data. Raises ServelabError with the place of each fault."""
+        version = mapping.get("schema_version", SCHEMA_VERSION) if isinstance(mapping, Mapping) else None
+        if version != SCHEMA_VERSION:
+            raise ServelabError(
+                f"schema_version: {version!r} is not supported, this servelab reads {SCHEMA_VERSION}"
+            )
+        try:
+            scenario = cls.model_validate(mapping)
+        except ValidationError as problem:
+            raise ServelabError("\n".join(explain(problem, mapping))) from None
+        scenario._base_dir = base_dir
+        return scenario
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: tuple[str, ...] | list[str] = ()) -> "Scenario":
+        """Read a YAML file and apply ``overrides`` like ``deployments.0.replicas=4``.
+
+        Raises ServelabError for a missing file, for YAML that cannot be read and for a faulty scenario.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise ServelabError(f"scenario {str(path)!r}: no such file")
+        try:
+            mapping = yaml.load(path.read_text(), _Loader)
+        except (yaml.YAMLError, UnicodeDecodeError) as problem:
+            raise ServelabError(f"scenario {str(path)!r} is not YAML: {problem}") from None
+        if not isinstance(mapping, dict):
+            raise ServelabError(f"scenario {str(path)!r}: expected a mapping, got {type(mapping).__name__}")
+        for override in overrides:
+            mapping = overridden(mapping, override)
+        return cls.of(mapping, path.parent)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Plain data that `of` reads back; defaults are written out, unset options left out."""
+        return json.loads(self.model_dump_json(exclude_none=True))
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.to_mapping(), sort_keys=False)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose duplicate keys are errors and whose 1e-3 is a number."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key, _ in node.value:
+            name = self.construct_object(key, deep=deep)
+            if name in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {name!r} is given twice", key.start_mark)
+            seen.add(name)
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.[\d_]*)?[eE][-+]?\d+$"),
+    list("-+0123456789"),
+)
+
+
+def overridden(mapping: dict[str, Any], override: str) -> dict[str, Any]:
+    """``mapping`` with one ``path=value`` applied; the value is YAML, and a mapping replaces the subtree.
+
+    >>> overridden({"deployments": [{"replicas": 1}]}, "deployments.0.replicas=4")
+    {'deployments': [{'replicas': 4}]}
+    """
+    path, sign, text = override.partition("=")
+    if not sign or not path:
+        raise ServelabError(f"--set {override!r}: expected path=value, such as deployments.0.replicas=4")
+    try:
+        value = yaml.load(text, _Loader)
+    except yaml.YAMLError as problem:
+        raise ServelabError(f"--set {override!r}: the value is not YAML: {problem}") from None
+
+    def put(node: Any, keys: list[str], at: str) -> Any:
+        if not keys:
+            return value
+        key, rest = keys[0], keys[1:]
+        if isinstance(node, list):
+            if not key.isdigit() or int(key) >= len(node):
+                raise ServelabError(f"--set {override!r}: {at or 'the scenario'} has no item {key!r}, it has {len(node)}")
+            return [put(v, rest, f"{at}.{key}") if i == int(key) else v for i, v in enumerate(node)]
+        node = {} if node is None else node
+        if not isinstance(node, dict):
+            raise ServelabError(f"--set {override!r}: {at} is {node!r}, it has no field {key!r}")
+        return {**node, key: put(node.get(key), rest, f"{at}.{key}".lstrip("."))}
+
+    return put(mapping, path.split("."), "")
+
+
+def explain(problem: ValidationError, mapping: Any) -> Iterator[str]:
+    """A line for each fault: where, what was given, what is allowed, the nearest right name."""
+    for error in problem.errors():
+        where = _place(error["loc"], mapping)
+        given = error.get("input")
+        if error["type"] == "extra_forbidden":
+            key = str(error["loc"][-1])
+            yield f"{where}: unknown field{nearest(key, _known_fields())}"
+        elif error["type"] == "missing":
+            yield f"{where}: this field is required"
+        elif error["type"] == "union_tag_invalid":
+            context = error["ctx"]
+            tags = [t.strip().strip("'") for t in context["expected_tags"].split(",")]
+            yield f"{where}: {context['discriminator']} is {context['tag']!r}{nearest(context['tag'], tags)}, expected one of {', '.join(tags)}"
+        elif where == "path":
+            yield f"path: stages before and after the LLM do not exist yet, so it must be empty, got {given!r}"
+        else:
+            shown = "" if isinstance(given, dict | list) else f", got {given!r}"
+            yield f"{where}: {error['msg'].removeprefix('Value error, ')}{shown}"
+
+
+def _steps(loc: tuple[Any, ...], mapping: Any) -> Iterator[tuple[Any, Any]]:
+    """The parts of ``loc`` that are keys of the file (not names of union members), each with its node."""
+    node = mapping
+    for i, part in enumerate(loc):
+        if isinstance(node, list) and isinstance(part, int) and part < len(node):
+            yield part, node
+            node = node[part]
+        elif isinstance(node, dict) and (part in node or i == len(loc) - 1):
+            yield part, node
+            node = node.get(part)
+
+
+def _place(loc: tuple[Any, ...], mapping: Any) -> str:
+    return ".".join(str(part) for part, _ in _steps(loc, mapping)) or "scenario"
+
+
+@cache
+def _known_fields() -> tuple[str, ...]:
+    """Every field name of a scenario and its parts."""
+    schema = Scenario.model_json_schema()
+    parts = [schema, *schema["$defs"].values()]
+    return tuple(dict.fromkeys(name for part in parts for name in part.get("properties", {})))

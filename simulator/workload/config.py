@@ -1,0 +1,118 @@
+"""The ``workload:`` part of a scenario: one frozen config per source, told apart by ``source``."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from simulator.workload.lengths import LengthConfig, Positive, Tokens, Weight
+
+Count = Annotated[int, Field(ge=1, strict=True)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, strict=True)]
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _OpenLoop(_Config):
+    """Requests arrive at ``rate_rps`` whether or not earlier ones are served.
+
+    Give exactly one of ``duration_s`` (all arrivals before it) and ``requests`` (so many arrivals).
+    ``max_tokens`` is what each client asks for [token]; None: its request's true output length. An answer
+    that would have been longer ends at ``max_tokens``, as it does in an engine.
+    """
+
+    rate_rps: Positive
+    duration_s: Positive | None = None
+    requests: Count | None = None
+    max_tokens: Tokens | None = None
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "_OpenLoop":
+        if (self.duration_s is None) == (self.requests is None):
+            got = f"duration_s={self.duration_s}, requests={self.requests}"
+            raise ValueError(f"give exactly one of duration_s and requests, got {got}")
+        return self
+
+
+class SharedPrefix(_Config):
+    """A ``share`` of the requests puts one of ``groups`` system prompts of ``tokens`` before its own prompt.
+
+    The group is drawn evenly. The prefix adds to the drawn prompt length, as ``--random-prefix-len`` of
+    ``vllm bench serve`` does, so every prompt keeps at least one token of its own.
+    """
+
+    groups: Count
+    tokens: Tokens
+    share: Share = 1.0
+
+
+class PoissonWorkload(_OpenLoop):
+    """Poisson arrivals with independent prompt and output lengths.
+
+    ``priority_weights`` maps a priority (lower is served first) to its weight; None: all 0.
+    """
+
+    source: Literal["poisson"] = "poisson"
+    prompt_tokens: LengthConfig
+    output_tokens: LengthConfig
+    priority_weights: dict[int, Weight] | None = None
+    shared_prefix: SharedPrefix | None = None
+
+    @model_validator(mode="after")
+    def _some_weight(self) -> "PoissonWorkload":
+        if self.priority_weights is not None and sum(self.priority_weights.values()) <= 0:
+            raise ValueError(f"priority_weights must add up to more than 0, got {self.priority_weights}")
+        return self
+
+
+class AzureConversation(_OpenLoop):
+    """The embedded default: a generator fitted to the Azure 2023 conversation trace (see `conversation`).
+
+    ``rate_rps`` is the mean over the run. ``profile`` is how the rate and the mix of applications move:
+    ``recorded``, as in the trace's hour, again and again, or ``flat``, with the trace's mean mix.
+    ``profile_s`` is the time that one pass of the recorded profile takes [s]; None: as long as recorded.
+    """
+
+    source: Literal["azure_conversation"] = "azure_conversation"
+    profile: Literal["recorded", "flat"] = "recorded"
+    profile_s: Positive | None = None
+
+    @model_validator(mode="after")
+    def _profile_is_used(self) -> "AzureConversation":
+        if self.profile == "flat" and self.profile_s is not None:
+            raise ValueError(f"profile_s ({self.profile_s}) has no meaning with profile 'flat'; leave it out")
+        return self
+
+
+class TraceWorkload(_Config):
+    """Replay of a file; `trace` says which columns each format has.
+
+    path         file, relative to the scenario's folder; ``.csv``, ``.csv.gz`` or ``.parquet``
+    format       ``azure``, ``servelab``, or ``auto``: told by the columns
+    start_s, end_s   the part to replay [s of the trace's clock, 0: first request of an Azure trace];
+                 start_s becomes 0 s of the simulation
+    rate_scale   the part is played so many times faster: 2 halves every interval
+    limit        at most so many requests, the first ones
+    max_tokens   what each client asks for [token]; None: the file's column, else the true length. Answers
+                 that were longer end at ``max_tokens``.
+    """
+
+    source: Literal["trace"] = "trace"
+    path: Annotated[str, Field(min_length=1)]
+    format: Literal["auto", "azure", "servelab"] = "auto"
+    rate_scale: Positive = 1.0
+    start_s: Seconds = 0.0
+    end_s: Positive | None = None
+    limit: Count | None = None
+    max_tokens: Tokens | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "TraceWorkload":
+        if self.end_s is not None and self.end_s <= self.start_s:
+            raise ValueError(f"end_s must be greater than start_s ({self.start_s}), got {self.end_s}")
+        return self
+
+
+WorkloadConfig = Annotated[PoissonWorkload | TraceWorkload | AzureConversation, Field(discriminator="source")]

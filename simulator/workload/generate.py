@@ -1,0 +1,94 @@
+"""From a workload's config to its table of requests."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from simulator.errors import ServelabError
+from simulator.seeds import named_rng
+from simulator.workload.arrivals import poisson_arrivals
+from simulator.workload.config import AzureConversation, PoissonWorkload, TraceWorkload, WorkloadConfig
+from simulator.workload.conversation import conversation_columns
+from simulator.workload.lengths import draw_lengths
+from simulator.workload.table import RequestTable
+from simulator.workload.trace import read_trace
+
+
+def generate(config: WorkloadConfig, seed: np.random.SeedSequence, base_dir: Path = Path()) -> RequestTable:
+    """The requests of ``config``. Every part draws from its own child of ``seed``, found by name.
+
+    ``base_dir`` is where a relative trace path starts. Raises ServelabError when no request results, and
+    what `trace.read_trace` raises.
+    """
+    if isinstance(config, TraceWorkload):
+        return _replay(config, base_dir)
+    table = _poisson(config, seed) if isinstance(config, PoissonWorkload) else _conversation(config, seed)
+    if not len(table):
+        raise ServelabError(
+            f"no request arrives within duration_s {config.duration_s} at rate_rps {config.rate_rps}; raise one of them"
+        )
+    return table
+
+
+def _poisson(config: PoissonWorkload, seed: np.random.SeedSequence) -> RequestTable:
+    arrival_s = poisson_arrivals(
+        config.rate_rps, named_rng(seed, "arrivals"), duration_s=config.duration_s, requests=config.requests
+    )
+    n = len(arrival_s)
+    prompt = draw_lengths(config.prompt_tokens, n, named_rng(seed, "prompt_tokens"))
+    output, asked = _limit(
+        draw_lengths(config.output_tokens, n, named_rng(seed, "output_tokens")), config.max_tokens
+    )
+    priority = None
+    if config.priority_weights is not None:
+        levels = np.array(sorted(config.priority_weights))
+        weights = np.array([config.priority_weights[k] for k in levels.tolist()])
+        u = named_rng(seed, "priority").random(n)
+        priority = levels[
+            np.minimum(np.searchsorted(np.cumsum(weights) / weights.sum(), u, "right"), len(levels) - 1)
+        ]
+    prefix: dict[str, np.ndarray] = {}
+    if config.shared_prefix is not None:
+        rng = named_rng(seed, "shared_prefix")
+        draws = rng.random((n, 2))
+        shares = draws[:, 0] < config.shared_prefix.share
+        prefix = {
+            "segment_start": np.concatenate(([0], np.cumsum(shares))),
+            "segment_stream": (draws[shares, 1] * config.shared_prefix.groups).astype(np.int64),
+            "segment_tokens": np.full(int(shares.sum()), config.shared_prefix.tokens, np.int32),
+        }
+        prompt = prompt + np.where(shares, config.shared_prefix.tokens, 0)
+    return RequestTable.from_columns(arrival_s, prompt, output, asked, priority, **prefix)
+
+
+def _conversation(config: AzureConversation, seed: np.random.SeedSequence) -> RequestTable:
+    arrival_s, prompt, output = conversation_columns(config, seed)
+    return RequestTable.from_columns(arrival_s, prompt, *_limit(output, config.max_tokens))
+
+
+def _replay(config: TraceWorkload, base_dir: Path) -> RequestTable:
+    path = Path(base_dir) / config.path
+    table = read_trace(path, config.format)
+    end_s = np.inf if config.end_s is None else config.end_s
+    first, last = np.searchsorted(table.arrival_s, [config.start_s, end_s])
+    if config.limit is not None:
+        last = min(last, first + config.limit)
+    if first >= last:
+        raise ServelabError(
+            f"{path}: no request between start_s {config.start_s} and end_s {config.end_s}; "
+            f"the trace lasts {table.arrival_s[-1]:.3f} s"
+        )
+    table = table.slice(int(first), int(last))
+    table = replace(table, arrival_s=(table.arrival_s - config.start_s) / config.rate_scale)
+    if config.max_tokens is None:
+        return table
+    output, asked = _limit(table.output_tokens, config.max_tokens)
+    return replace(table, output_tokens=output, max_tokens=asked)
+
+
+def _limit(output: np.ndarray, max_tokens: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """The lengths as they come out under ``max_tokens``, and what each client asks for."""
+    if max_tokens is None:
+        return output, output
+    return np.minimum(output, max_tokens).astype(np.int32), np.full(len(output), max_tokens, np.int32)

@@ -1,0 +1,121 @@
+"""Distributions of prompt and output lengths [token]."""
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from scipy.special import ndtri
+
+Tokens = Annotated[int, Field(ge=1, le=100_000_000, strict=True)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+Level = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FixedLength(_Config):
+    """Every request the same length."""
+
+    kind: Literal["fixed"] = "fixed"
+    tokens: Tokens
+
+    def quantile(self, u: np.ndarray) -> np.ndarray:
+        return np.full(len(u), self.tokens, np.int32)
+
+
+class UniformLength(_Config):
+    """Whole numbers from ``min`` to ``max``, both included, equally likely."""
+
+    kind: Literal["uniform"] = "uniform"
+    min: Tokens
+    max: Tokens
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "UniformLength":
+        if self.max < self.min:
+            raise ValueError(f"max must be at least min ({self.min}), got {self.max}")
+        return self
+
+    def quantile(self, u: np.ndarray) -> np.ndarray:
+        return (self.min + np.floor(u * (self.max - self.min + 1))).astype(np.int32)
+
+
+class LognormalLength(_Config):
+    """Lognormal with this ``median`` [token] and ``sigma`` of the logarithm, rounded, held to [min, max].
+
+    What falls outside is set to the bound it crossed, so both bounds carry a point mass.
+    """
+
+    kind: Literal["lognormal"] = "lognormal"
+    median: Positive
+    sigma: Weight
+    min: Tokens = 1
+    max: Tokens = 1_000_000
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "LognormalLength":
+        if self.max < self.min:
+            raise ValueError(f"max must be at least min ({self.min}), got {self.max}")
+        return self
+
+    def quantile(self, u: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore", invalid="ignore"):
+            raw = (
+                np.rint(self.median * np.exp(self.sigma * ndtri(u)))
+                if self.sigma
+                else np.full(len(u), self.median)
+            )
+        return np.clip(np.rint(raw), self.min, self.max).astype(np.int32)
+
+
+class EmpiricalLength(_Config):
+    """Observed lengths: either ``values`` with optional ``weights``, or a table ``levels`` -> ``values``.
+
+    With ``levels`` (rising from 0 to 1) the values are quantiles, interpolated linearly and rounded.
+    """
+
+    kind: Literal["empirical"] = "empirical"
+    values: tuple[Tokens, ...] = Field(min_length=1)
+    weights: tuple[Weight, ...] | None = None
+    levels: tuple[Level, ...] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "EmpiricalLength":
+        if self.weights is not None and self.levels is not None:
+            raise ValueError("give weights or levels, not both")
+        for name, other in (("weights", self.weights), ("levels", self.levels)):
+            if other is not None and len(other) != len(self.values):
+                raise ValueError(
+                    f"{name} must have one entry per value ({len(self.values)}), got {len(other)}"
+                )
+        if self.weights is not None and sum(self.weights) <= 0:
+            raise ValueError(f"weights must add up to more than 0, got {sum(self.weights)}")
+        if self.levels is not None:
+            rising = all(a < b for a, b in zip(self.levels, self.levels[1:], strict=False))
+            if not rising or self.levels[0] != 0 or self.levels[-1] != 1:
+                raise ValueError(f"levels must rise from 0 to 1, got {list(self.levels)}")
+            if list(self.values) != sorted(self.values):
+                raise ValueError(f"values of a quantile table must not fall, got {list(self.values)}")
+        return self
+
+    def quantile(self, u: np.ndarray) -> np.ndarray:
+        values = np.asarray(self.values)
+        if self.levels is not None:
+            return np.rint(np.interp(u, self.levels, values)).astype(np.int32)
+        weights = np.ones(len(values)) if self.weights is None else np.asarray(self.weights, float)
+        edges = np.cumsum(weights) / weights.sum()
+        edges[np.flatnonzero(weights)[-1] :] = 1.0
+        return values[np.searchsorted(edges, u, side="right")].astype(np.int32)
+
+
+LengthConfig = Annotated[
+    FixedLength | UniformLength | LognormalLength | EmpiricalLength, Field(discriminator="kind")
+]
+
+
+def draw_lengths(config: LengthConfig, n: int, rng: np.random.Generator) -> np.ndarray:
+    """``n`` lengths [token], one uniform draw each, so row i does not depend on how many follow."""
+    return config.quantile(rng.random(n))
