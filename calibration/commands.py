@@ -15,7 +15,9 @@ def _validate() -> None:
 
 @validate.command("schedule")
 def validate_schedule(
-    files: Annotated[list[Path], typer.Argument(help="recordings: .json, .jsonl, also .gz", metavar="FILE...")],
+    files: Annotated[
+        list[Path], typer.Argument(help="recordings: .json, .jsonl, also .gz", metavar="FILE...")
+    ],
 ) -> None:
     """Replay recorded vLLM schedules and compare every decision.
 

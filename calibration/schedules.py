@@ -55,8 +55,7 @@ def read_recordings(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """
     if not path.is_file():
         raise ServelabError(f"recording {str(path)!r}: no such file")
-    opened = gzip.open(path, "rt") if path.suffix == ".gz" else path.open()
-    with opened as f:
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as f:
         try:
             if path.name.removesuffix(".gz").endswith(".jsonl"):
                 for number, line in enumerate(f, 1):
@@ -98,7 +97,7 @@ def table_of(recording: dict[str, Any]) -> RequestTable:
 def fleet_of(recording: dict[str, Any]) -> Fleet:
     """A simulated replica with the flags, the pool and the requests of a recording."""
     flags = {**FLAGS, **{k: v for k, v in recording["engine"].items() if v is not None}}
-    flags |= dict(num_gpu_blocks=recording["num_blocks"], block_size=recording["block_size"])
+    flags |= {"num_gpu_blocks": recording["num_blocks"], "block_size": recording["block_size"]}
     if "events" not in recording:
         flags["async_scheduling"] = False  # recorded one batch at a time
     table = table_of(recording)
@@ -120,7 +119,10 @@ def composition(F: Fleet, j: int, k: int) -> dict[int, tuple[int, int]]:
         p = F.slot[j, s]
         if p.planned == k:
             chunk = p.mode != DECODE or p.join == k + 1
-            out[int(p.request)] = (int(p.tokens), int(p.computed - p.tokens if chunk else p.computed + k - p.join))
+            out[int(p.request)] = (
+                int(p.tokens),
+                int(p.computed - p.tokens if chunk else p.computed + k - p.join),
+            )
         s = int(p.next)
     return out
 
@@ -129,7 +131,9 @@ class Player:
     """One recording being replayed on one simulated replica."""
 
     def __init__(self, name: str, recording: dict[str, Any]) -> None:
-        planned = [s for s in recording.get("steps", ()) if s] or [e for e in recording.get("events", ()) if "schedule" in e]
+        planned = [s for s in recording.get("steps", ()) if s] or [
+            e for e in recording.get("events", ()) if "schedule" in e
+        ]
         self.recording, self.result = recording, Replay(name, len(planned))
         self.fleet = fleet_of(recording)
         self.handle = handle(self.fleet)
@@ -189,17 +193,20 @@ class Player:
         return sorted(self.ids[r] for r in np.flatnonzero(done))
 
     def run_steps(self) -> None:
-        d, ended = self.recording, {}
+        d = self.recording
+        ended: dict[str, int] = {}
         pending = sorted(range(len(self.ids)), key=lambda i: d["requests"][i]["step"])
         for number, step in enumerate(d["steps"]):
             while pending and d["requests"][pending[0]]["step"] <= number:
                 self.add(pending.pop(0))
             if step is None:
-                tokens, _, batch = self.plan()
+                _, _, batch = self.plan()
                 if self.differs("tokens per request", {}, {q: n for q, (n, _) in batch.items()}):
                     return
                 continue
-            if not self.compare(step["scheduled"], None, step.get("cached"), step.get("preempted") or [], step["free_blocks"]):
+            if not self.compare(
+                step["scheduled"], None, step.get("cached"), step.get("preempted") or [], step["free_blocks"]
+            ):
                 return
             before = self.fleet.requests["status"].copy()
             update(self.handle, 0, float(number))
@@ -218,11 +225,21 @@ class Player:
                     if self.fleet.requests[self.row[q]].status != GONE:
                         cancel(self.handle, 0, self.row[q])
             elif "schedule" in event:
-                if not self.compare(event["schedule"], event["computed_before"], None, event["preempted"], event["free_blocks"]):
+                if not self.compare(
+                    event["schedule"],
+                    event["computed_before"],
+                    None,
+                    event["preempted"],
+                    event["free_blocks"],
+                ):
                     return
             else:
-                if not self.recording.get("empty_schedules") and c.in_flight < depth and c.running + c.waiting > 0:
-                    tokens, _, batch = self.plan()  # vLLM tried, and planned nothing
+                if (
+                    not self.recording.get("empty_schedules")
+                    and c.in_flight < depth
+                    and c.running + c.waiting > 0
+                ):
+                    _, _, batch = self.plan()  # vLLM tried, and planned nothing
                     if self.differs("tokens per request", {}, {q: n for q, (n, _) in batch.items()}):
                         return
                 batch = event["update"]

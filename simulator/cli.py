@@ -30,11 +30,17 @@ def _refuse(problem: Exception) -> typer.Exit:
 @app.command()
 def run(
     scenario: Annotated[Path, typer.Argument(help="scenario file (YAML)", metavar="SCENARIO.yaml")],
-    seed: Annotated[int, typer.Option(min=0, help="seed of all random draws; replication i uses seed + i")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="seed of all random draws; replication i uses seed + i")
+    ] = 0,
     replications: Annotated[int, typer.Option(min=1, help="runs with different seeds")] = 1,
-    out: Annotated[Path | None, typer.Option(help="folder for the records (Parquet) of the first run")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder for the records (Parquet) of the first run")
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="replace the result in the --out folder")] = False,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="override, such as deployments.0.replicas=4 (YAML)")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="override, such as deployments.0.replicas=4 (YAML)")
+    ] = None,
     steps: Annotated[str, typer.Option(help="log of batches: off, sampled (one in 64) or full")] = "off",
     as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON")] = False,
     quiet: Annotated[bool, typer.Option(help="no progress")] = False,
@@ -50,7 +56,9 @@ def run(
             raise ServelabError(f"--steps: expected off, sampled or full, got {steps!r}")
         loaded = Scenario.load(scenario, set_ or [])
         if out is not None and out.exists() and not (overwrite and out.is_dir()):
-            raise ServelabError(f"output folder {str(out)!r} exists already; name another, or add --overwrite")
+            raise ServelabError(
+                f"output folder {str(out)!r} exists already; name another, or add --overwrite"
+            )
         results = []
         with present.progress(not quiet and not as_json) as bar:
             for i in range(replications):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from simulator.cost.bill import bill, cost_summary
@@ -32,7 +32,8 @@ class Bar:
     """A progress bar that follows simulated time; called by `simulate`."""
 
     def __init__(self, bar: Progress | None) -> None:
-        self.bar, self.task = bar, None
+        self.bar = bar
+        self.task: TaskID | None = None
 
     def start(self, what: str, scenario: Scenario) -> None:
         if self.bar is not None:
@@ -58,7 +59,12 @@ def progress(shown: bool) -> Iterator[Bar]:
     if not shown:
         yield Bar(None)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.fields[arrived]}"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(20),
+        TextColumn("{task.fields[arrived]}"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=False) as bar:
         yield Bar(bar)
 
@@ -79,7 +85,11 @@ def _number(value: float) -> str:
         return "-"
     if value == 0 or abs(value) >= 1e5:
         return f"{value:,.0f}"
-    return f"{value:,.{max(0, 3 - math.floor(math.log10(abs(value))))}f}" if abs(value) < 1000 else f"{value:,.1f}"
+    return (
+        f"{value:,.{max(0, 3 - math.floor(math.log10(abs(value))))}f}"
+        if abs(value) < 1000
+        else f"{value:,.1f}"
+    )
 
 
 def _cost(result: Result) -> tuple[pd.DataFrame | None, str]:
@@ -95,7 +105,7 @@ def as_json(results: list[Result]) -> dict[str, Any]:
     first = results[0]
     counts = dict.fromkeys(["arrived", *(s.name.lower() for s in State if s)], 0) | first.counts()
     cost, why = _cost(first)
-    plain = lambda frame: [  # noqa: E731
+    plain = lambda frame: [
         {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
         for row in frame.to_dict("records")
     ]
@@ -115,7 +125,9 @@ def show(results: list[Result], out: Path | None, console: Console | None = None
     console.print(f"[bold]{first.verdict()}[/bold]")
     if len(results) > 1:
         met = sum(meets_slo(r) for r in results)
-        console.print(f"Over {len(results)} seeds the SLO is met {met} times; figures below are means, +- half a 95 % interval.")
+        console.print(
+            f"Over {len(results)} seeds the SLO is met {met} times; figures below are means, +- half a 95 % interval."
+        )
     console.print()
     console.print(_latency_table(rows))
     console.print()
@@ -150,7 +162,9 @@ def _other_table(rows: pd.DataFrame) -> Table:
     for _, r in rows.iterrows():
         if r["metric"] in LATENCIES or r["metric"] == "frontend_s" or not math.isfinite(r["value"]):
             continue
-        name = r["metric"].replace("_", " ") + ("" if r["stat"] in ("mean", "count", "value", "total") else f" ({r['stat']})")
+        name = r["metric"].replace("_", " ") + (
+            "" if r["stat"] in ("mean", "count", "value", "total") else f" ({r['stat']})"
+        )
         table.add_row(name, _cell(r), r["unit"])
     return table
 
@@ -164,11 +178,18 @@ def _print_cost(console: Console, result: Result) -> None:
     for title, side in (("cost", "left"), ("value", "right"), ("unit", "left")):
         table.add_column(title, justify=side)  # type: ignore[arg-type]
     for _, r in cost.iterrows():
-        table.add_row(r["metric"].replace("usd_", "").replace("_", " "), f"{r['value']:,.4g}" if r["value"] < 1000 else f"{r['value']:,.2f}", r["unit"])
+        table.add_row(
+            r["metric"].replace("usd_", "").replace("_", " "),
+            f"{r['value']:,.4g}" if r["value"] < 1000 else f"{r['value']:,.2f}",
+            r["unit"],
+        )
     console.print(table)
     for _, line in bill(result).iterrows():
         date = f", as of {line['as_of']}" if line["as_of"] else ", undated"
-        console.print(f"  {line['item']}: {line['quantity']:.3f} {line['unit']} at {line['unit_price_usd']:.2f} USD ({line['source']}{date})", markup=False)
+        console.print(
+            f"  {line['item']}: {line['quantity']:.3f} {line['unit']} at {line['unit_price_usd']:.2f} USD ({line['source']}{date})",
+            markup=False,
+        )
 
 
 def _print_basis(console: Console, result: Result) -> None:

@@ -101,7 +101,13 @@ EVENTS = (
     Column("detail", "U", "", "in words"),
 )
 
-TABLES = {"requests": REQUESTS, "steps": STEPS, "timeline": TIMELINE, "instances": INSTANCES, "events": EVENTS}
+TABLES = {
+    "requests": REQUESTS,
+    "steps": STEPS,
+    "timeline": TIMELINE,
+    "instances": INSTANCES,
+    "events": EVENTS,
+}
 
 
 def empty(table: str, rows: int) -> dict[str, np.ndarray]:

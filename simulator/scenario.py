@@ -21,7 +21,7 @@ from simulator.errors import ServelabError, nearest
 from simulator.slo import SloConfig
 from simulator.workload import WorkloadConfig
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 
 
 class _Part(BaseModel):
@@ -142,7 +142,9 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             name = self.construct_object(key, deep=deep)
             if name in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {name!r} is given twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {name!r} is given twice", key.start_mark
+                )
             seen.add(name)
         return super().construct_mapping(node, deep=deep)
 
@@ -174,7 +176,9 @@ def overridden(mapping: dict[str, Any], override: str) -> dict[str, Any]:
         key, rest = keys[0], keys[1:]
         if isinstance(node, list):
             if not key.isdigit() or int(key) >= len(node):
-                raise ServelabError(f"--set {override!r}: {at or 'the scenario'} has no item {key!r}, it has {len(node)}")
+                raise ServelabError(
+                    f"--set {override!r}: {at or 'the scenario'} has no item {key!r}, it has {len(node)}"
+                )
             return [put(v, rest, f"{at}.{key}") if i == int(key) else v for i, v in enumerate(node)]
         node = {} if node is None else node
         if not isinstance(node, dict):

@@ -54,7 +54,9 @@ def resolve_deployment(scenario: Scenario, index: int) -> Resolved:
                 f"engine.pipeline_parallel_size={settings.pipeline_parallel_size}: memory is worked out, but batches "
                 "moving through pipeline stages are not simulated yet; use 1 and tensor_parallel_size"
             )
-        return Resolved(d, model, gpu, settings, build_step_time(d.step_time, model, gpu, settings), work(model, settings))
+        return Resolved(
+            d, model, gpu, settings, build_step_time(d.step_time, model, gpu, settings), work(model, settings)
+        )
     except ServelabError as problem:
         raise ServelabError(f"deployments.{index} ({d.name}): {problem}") from None
 
@@ -89,7 +91,11 @@ def simulate(
     """
     root = np.random.SeedSequence(seed)
     found = [resolve_deployment(scenario, i) for i in range(len(scenario.deployments))]
-    table = requests if requests is not None else generate(scenario.workload, named_seed(root, "workload"), scenario.base_dir)
+    table = (
+        requests
+        if requests is not None
+        else generate(scenario.workload, named_seed(root, "workload"), scenario.base_dir)
+    )
     fleets = Fleets([_replicas(scenario, r, table, steps, step_seconds, queue_key) for r in found])
     router = make_router(scenario.router, len(fleets), named_rng(root, "router"))
     used, stopped_at = run_requests(fleets, router, table.arrival_s, method, progress)
@@ -112,9 +118,13 @@ def _replicas(
     keys = None
     policy = POLICIES[flags["scheduling_policy"]]
     if queue_key is not None:
-        keys = np.asarray(queue_key(table.arrival_s, table.prompt_tokens, table.max_tokens, table.priority), float)
+        keys = np.asarray(
+            queue_key(table.arrival_s, table.prompt_tokens, table.max_tokens, table.priority), float
+        )
         if keys.shape != (len(table),) or np.isnan(keys).any():
-            raise ServelabError(f"queue_key must give {len(table)} numbers, got an array of shape {keys.shape}")
+            raise ServelabError(
+                f"queue_key must give {len(table)} numbers, got an array of shape {keys.shape}"
+            )
         policy = KEYED
     rows, levels = request_records(table, r.settings.max_model_len, policy, keys)
     if timeout is not None:
@@ -169,14 +179,20 @@ def _tables(
         "requests": requests,
         "steps": _stack([p.steps(i) for i, p in enumerate(parts)]),
         "timeline": _stack([p.timeline(i) for i, p in enumerate(parts)]),
-        "instances": _stack([_instances(p, i, r, end) for i, (p, r) in enumerate(zip(parts, found, strict=True))]),
+        "instances": _stack(
+            [_instances(p, i, r, end) for i, (p, r) in enumerate(zip(parts, found, strict=True))]
+        ),
         "events": _stack([_starts(p, i) for i, p in enumerate(parts)]),
     }
     return tables, (np.concatenate([v for v, _ in itl]), np.concatenate([c for _, c in itl]))
 
 
 def _stack(tables: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {name: np.concatenate([t[name] for t in tables]) for name in tables[0]} if len(tables) > 1 else tables[0]
+    return (
+        {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}
+        if len(tables) > 1
+        else tables[0]
+    )
 
 
 def _instances(part: Replicas, deployment: int, r: Resolved, end_s: float) -> dict[str, np.ndarray]:
@@ -192,7 +208,9 @@ def _instances(part: Replicas, deployment: int, r: Resolved, end_s: float) -> di
     out["prefill_busy_s"][:] = c["prefill_busy"]
     w, tokens = r.work, c["prefill_tokens"] + c["decode_tokens"]
     pairs, read = c["pairs"] + c["decode_kv"], c["decode_kv"] + c["prefill_kv"]
-    out["flops"][:] = w.flops_per_token * tokens + w.flops_per_pair * pairs + w.flops_per_sample * c["sampled"]
+    out["flops"][:] = (
+        w.flops_per_token * tokens + w.flops_per_pair * pairs + w.flops_per_sample * c["sampled"]
+    )
     out["bytes"][:] = w.weight_bytes_per_step * c["steps"] + w.kv_bytes_per_token * read
     out["system_s"][:] = c["area"]
     return out
@@ -222,7 +240,10 @@ def _facts(r: Resolved, step_seconds: StepSeconds | None) -> dict[str, Any]:
 
 
 def _notes(
-    found: list[Resolved], step_seconds: StepSeconds | None, queue_key: QueueKey | None, stopped_at: float | None
+    found: list[Resolved],
+    step_seconds: StepSeconds | None,
+    queue_key: QueueKey | None,
+    stopped_at: float | None,
 ) -> list[str]:
     notes = []
     if stopped_at is not None:
@@ -233,7 +254,9 @@ def _notes(
         notes.append("waiting requests were ordered by your own key, which no vLLM does")
     for r in found:
         if r.step_time.trust == "roofline" and step_seconds is None:
-            notes.append(f"{r.config.name}: step times are a roofline estimate ({r.step_time.source}), not measured on this GPU")
+            notes.append(
+                f"{r.config.name}: step times are a roofline estimate ({r.step_time.source}), not measured on this GPU"
+            )
         if r.config.api_server.base_s == 0 and r.config.api_server.prompt_token_s == 0:
             notes.append(f"{r.config.name}: the API server takes no time, no measurement of it was given")
     return notes

@@ -141,7 +141,7 @@ def _met(total: pd.Series, each: pd.DataFrame, slo: SloConfig) -> str:
     share += f" and {_percent(total['worst_window'])} in the worst window of {slo.window_s:g} s"
     if each.empty:
         return share.replace("met every limit", "completed and no limit is set")
-    closest = each.loc[(each["at_target_s"] / each["limit_s"]).idxmax()]
+    closest = each.iloc[int(np.argmax(each["at_target_s"] / each["limit_s"]))]
     took = f"{_percent(slo.attainment)} took {_time(closest['at_target_s'])} or less"
     return f"{share}; closest is {_limit(closest)}, where {took}"
 
@@ -157,7 +157,9 @@ def _missed(total: pd.Series, each: pd.DataFrame, requests: pd.DataFrame, slo: S
         )
         return f"only {_percent(done)} of requests completed ({lost}; target {_percent(slo.attainment)})"
     over_run = total["attainment"] < slo.attainment
-    row = each.loc[each["attainment" if over_run else "worst_window"].idxmin()] if len(each) else total
+    row = (
+        each.iloc[int(np.argmin(each["attainment" if over_run else "worst_window"]))] if len(each) else total
+    )
     name = _limit(row) if len(each) else "completion"
     where = (
         f"in the worst window of {slo.window_s:g} s, from {total['worst_window_start_s']:,.0f} s, "

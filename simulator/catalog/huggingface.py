@@ -48,7 +48,10 @@ def from_config(raw: dict[str, Any], name: str, source: str) -> ModelSpec:
     window = int(c.get("sliding_window") or 0) if c.get("use_sliding_window", True) else 0
     sliding = sum("sliding" in k for k in kinds) if kinds else (layers if window else 0)
     if "llama4" in model_type:
-        window, sliding = int(c.get("attention_chunk_size") or 8192), sum("chunked" in k for k in kinds) or layers * 3 // 4
+        window, sliding = (
+            int(c.get("attention_chunk_size") or 8192),
+            sum("chunked" in k for k in kinds) or layers * 3 // 4,
+        )
     longest = int(need("max_position_embeddings", "n_positions"))
     if window >= longest:
         window = sliding = 0
@@ -75,12 +78,17 @@ def from_config(raw: dict[str, Any], name: str, source: str) -> ModelSpec:
     if experts:
         fields |= {
             "experts": experts,
-            "experts_per_token": int(need("num_experts_per_tok", "num_experts_per_token", "experts_per_token")),
+            "experts_per_token": int(
+                need("num_experts_per_tok", "num_experts_per_token", "experts_per_token")
+            ),
             "moe_intermediate_size": int(c.get("moe_intermediate_size") or inner),
             "shared_experts": int(c.get("n_shared_experts") or ("llama4" in model_type)),
             "first_dense_layers": int(c.get("first_k_dense_replace") or 0),
             "moe_layer_step": int(
-                c.get("interleave_moe_layer_step") or c.get("decoder_sparse_step") or c.get("moe_layer_freq") or 1
+                c.get("interleave_moe_layer_step")
+                or c.get("decoder_sparse_step")
+                or c.get("moe_layer_freq")
+                or 1
             ),
         }
     if c.get("kv_lora_rank"):

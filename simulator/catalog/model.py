@@ -59,7 +59,9 @@ class ModelSpec(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.attention_heads % self.kv_heads:
-            raise ValueError(f"kv_heads={self.kv_heads} does not divide attention_heads={self.attention_heads}")
+            raise ValueError(
+                f"kv_heads={self.kv_heads} does not divide attention_heads={self.attention_heads}"
+            )
         if self.sliding_layers > self.layers:
             raise ValueError(f"sliding_layers={self.sliding_layers} exceeds layers={self.layers}")
         if self.first_dense_layers > self.layers:
@@ -105,7 +107,9 @@ class ModelSpec(BaseModel):
         else:
             q, kv = heads * self.head_dim, self.kv_heads * self.head_dim
             attention = 2 * h * q + 2 * h * kv
-            attention += (q + 2 * kv if self.attention_bias else 0) + (2 * self.head_dim if self.qk_norm else 0)
+            attention += (q + 2 * kv if self.attention_bias else 0) + (
+                2 * self.head_dim if self.qk_norm else 0
+            )
         expert = 3 * h * self.moe_intermediate_size
         return PerLayer(
             attention=attention,

@@ -41,7 +41,9 @@ def load_gpus() -> Mapping[str, GpuSpec]:
 @lru_cache
 def load_models() -> Mapping[str, ModelSpec]:
     """Models by canonical name."""
-    specs = (ModelSpec(**{"name" if k == "model" else k: v for k, v in row.items()}) for row in _rows("models.csv"))  # type: ignore[arg-type]
+    specs = (
+        ModelSpec(**{"name" if k == "model" else k: v for k, v in row.items()}) for row in _rows("models.csv")
+    )  # type: ignore[arg-type]
     return MappingProxyType({spec.name: spec for spec in specs})
 
 
@@ -78,7 +80,9 @@ def _no_such(kind: str, name: str, listing: str) -> ServelabError:
     if folded:
         key = folded.split("'")[1]
         folded = folded.replace(f"'{key}'", repr(_names(kind)[key][0]))
-    return ServelabError(f"{kind}: {name!r} is not in the catalog{folded}; `servelab list {listing}` shows all")
+    return ServelabError(
+        f"{kind}: {name!r} is not in the catalog{folded}; `servelab list {listing}` shows all"
+    )
 
 
 def find_gpu(name: str) -> GpuSpec:

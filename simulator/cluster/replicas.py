@@ -1,6 +1,6 @@
 """The replicas of one deployment: a fleet in compiled state, with its logs and its tables."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -25,10 +25,11 @@ class Replicas:
     def __init__(self, fleet: Fleet, step_seconds: StepSeconds | None = None) -> None:
         self.fleet = fleet
         self._handle = handle(fleet)
-        self.outstanding = fleet.replica["unfinished"]  # a live view: requests taken and not ended, per replica
+        # a live view: requests taken and not ended, per replica
+        self.outstanding = fleet.replica["unfinished"]
         self._steps: list[np.ndarray] = []
         self._over: list[np.ndarray] = []
-        self._run, self._advance = python_loop(step_seconds) if step_seconds else (loop.run, loop.advance)
+        self._advance: Callable[..., int] = python_loop(step_seconds) if step_seconds else loop.advance
 
     def __len__(self) -> int:
         return len(self.fleet.replica)
@@ -52,7 +53,9 @@ class Replicas:
 
     def _check(self, code: int) -> None:
         if code == loop.STUCK:
-            raise RuntimeError("the scheduler cannot plan any waiting request: a fault of the simulator, please report it")
+            raise RuntimeError(
+                "the scheduler cannot plan any waiting request: a fault of the simulator, please report it"
+            )
         if code == loop.FULL:
             self._make_room()
 
@@ -111,7 +114,11 @@ class Replicas:
 
     def steps(self, deployment: int) -> dict[str, np.ndarray]:
         """Columns of `records.STEPS` for the sampled batches."""
-        rows = np.concatenate([*self._steps, self.fleet.steps[: self.fleet.log[0]]]) if self._steps else self.fleet.steps[: self.fleet.log[0]]
+        rows = (
+            np.concatenate([*self._steps, self.fleet.steps[: self.fleet.log[0]]])
+            if self._steps
+            else self.fleet.steps[: self.fleet.log[0]]
+        )
         out = records.empty("steps", len(rows))
         for name in STEP.names or ():
             out[name][:] = rows[name]

@@ -1,7 +1,10 @@
 """Requests through the replicas of all deployments: one compiled pass, or SimPy where routing needs the state."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
+from itertools import accumulate
+from math import inf, nextafter
 from time import perf_counter
 
 import numpy as np
@@ -19,10 +22,10 @@ class Fleets:
 
     def __init__(self, parts: Sequence[Replicas]) -> None:
         self.parts = parts
-        self.first = np.cumsum([0, *(len(p) for p in parts)])
+        self.first = [0, *accumulate(len(p) for p in parts)]
 
     def __len__(self) -> int:
-        return int(self.first[-1])
+        return self.first[-1]
 
     def outstanding(self) -> np.ndarray:
         """Requests taken and not ended, of each replica; live for a single deployment."""
@@ -31,8 +34,8 @@ class Fleets:
         return np.concatenate([p.outstanding for p in self.parts])
 
     def push(self, row: int, replica: int) -> bool:
-        part = int(np.searchsorted(self.first, replica, side="right")) - 1
-        return self.parts[part].push(row, replica - int(self.first[part]))
+        part = bisect_right(self.first, replica) - 1
+        return self.parts[part].push(row, replica - self.first[part])
 
     def advance(self, until: float) -> None:
         for part in self.parts:
@@ -115,7 +118,7 @@ def at(env: simpy.Environment, t: float) -> simpy.Event:
     """An event at exactly ``t`` [s]: now + delay is made to round to it."""
     delay = t - env.now
     while env.now + delay < t:
-        delay = np.nextafter(delay, np.inf)
+        delay = nextafter(delay, inf)
     while env.now + delay > t:
-        delay = np.nextafter(delay, -np.inf)
-    return env.timeout(max(float(delay), 0.0))
+        delay = nextafter(delay, -inf)
+    return env.timeout(max(delay, 0.0))

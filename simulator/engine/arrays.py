@@ -47,7 +47,7 @@ def handle(fleet: state.Fleet) -> Any:
     return words
 
 
-def _reach(name: str) -> Callable[[Any], np.ndarray]:
+def _reach(name: str) -> Callable[[Any], Any]:
     """The function that finds array ``name`` from a handle."""
     dtype, ndim = LAYOUT[name]
     first = _WORDS * list(LAYOUT).index(name)
@@ -58,7 +58,10 @@ def _reach(name: str) -> Callable[[Any], np.ndarray]:
     def reach(_, H):
         def generate(context, builder, signature, arguments):
             words = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-            word = [builder.load(builder.gep(words, [context.get_constant(types.intp, first + i)])) for i in range(_WORDS)]
+            word = [
+                builder.load(builder.gep(words, [context.get_constant(types.intp, first + i)]))
+                for i in range(_WORDS)
+            ]
             shape = word[1 : 1 + ndim]
             strides = [context.get_constant(types.intp, dtype.itemsize)]
             for extent in reversed(shape[1:]):
@@ -72,7 +75,8 @@ def _reach(name: str) -> Callable[[Any], np.ndarray]:
         return array(H), generate
 
     reach.__name__ = reach.__qualname__ = name
-    return intrinsic(reach)
+    found: Any = intrinsic(reach)
+    return found
 
 
 config, requests, replica, slot = _reach("config"), _reach("requests"), _reach("replica"), _reach("slot")

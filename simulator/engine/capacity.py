@@ -65,8 +65,10 @@ class Capacity:
 
 def kv_bytes_per_token(model: ModelSpec, plan: MemoryPlan, layers: int | None = None) -> float:
     """KV cache of one token on one tensor-parallel rank [B], over ``layers`` (default: all)."""
-    width = 1 if plan.kv_cache_dtype.startswith("fp8") else dtype_bytes(
-        plan.dtype if plan.kv_cache_dtype == "auto" else plan.kv_cache_dtype
+    width = (
+        1
+        if plan.kv_cache_dtype.startswith("fp8")
+        else dtype_bytes(plan.dtype if plan.kv_cache_dtype == "auto" else plan.kv_cache_dtype)
     )
     n = model.layers if layers is None else layers
     return n * model.kv_elements_per_token_layer(plan.tensor_parallel_size) * width
@@ -90,7 +92,9 @@ def kv_groups(model: ModelSpec) -> tuple[int, int, int]:
 
 def _group_blocks(model: ModelSpec, plan: MemoryPlan, rules: Rules) -> Callable[[int], int]:
     _, full, sliding = kv_groups(model)
-    in_flight = plan.max_num_batched_tokens * (plan.batches_in_flight if rules["window_batches_in_flight"] else 1)
+    in_flight = plan.max_num_batched_tokens * (
+        plan.batches_in_flight if rules["window_batches_in_flight"] else 1
+    )
 
     def blocks(tokens: int) -> int:
         window = min(model.sliding_window - 1 + in_flight, tokens)
@@ -114,7 +118,9 @@ def capacity(model: ModelSpec, gpu: GpuSpec, plan: MemoryPlan, rules: Rules) -> 
     found = []
     for stage, layers in enumerate(pipeline_layers(model.layers, pp)):
         first, last = stage == 0, stage == pp - 1
-        weights = weight_bytes(rank_weights(model, tp, layers, first, last), model, plan.quantization, plan.dtype)
+        weights = weight_bytes(
+            rank_weights(model, tp, layers, first, last), model, plan.quantization, plan.dtype
+        )
         active = activation_bytes(model, tp, plan.max_num_batched_tokens, plan.max_num_seqs, plan.dtype, last)
         graphs = graph_bytes(model, plan, len(layers)) if rules["graph_memory_reserved"] else 0
         available = requested - weights - active - graphs - runtime
@@ -141,7 +147,9 @@ def largest_model_len(found: Capacity, usable_blocks: int, limit: int) -> int:
     return low
 
 
-def does_not_fit(model: ModelSpec, gpu: GpuSpec, plan: MemoryPlan, found: Capacity, remedies: Iterable[str]) -> ServelabError:
+def does_not_fit(
+    model: ModelSpec, gpu: GpuSpec, plan: MemoryPlan, found: Capacity, remedies: Iterable[str]
+) -> ServelabError:
     """The error of a model whose weights and activations leave no memory for KV blocks."""
     short = (found.bytes_per_block - found.available_bytes) / GB
     ranks = plan.tensor_parallel_size * plan.pipeline_parallel_size

@@ -8,9 +8,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
-from numba import config, njit
+import numba
 
-JIT = not config.DISABLE_JIT
+JIT = not bool(getattr(numba.config, "DISABLE_JIT", 0))
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,21 +26,13 @@ def _fingerprint() -> tuple[str, int]:
 FINGERPRINT = _fingerprint()
 
 
-def _compile(function: F, **options: Any) -> F:
-    dispatcher = njit(cache=True, _nrt=False, **options)(function)
+def compiled(function: F) -> F:
+    """Compile ``function`` on its first call."""
+    njit: Any = numba.njit  # _nrt is not in its type stubs
+    dispatcher = njit(cache=True, _nrt=False)(function)
     if JIT:
         dispatcher._cache._cache_file._source_stamp = FINGERPRINT
     return dispatcher
-
-
-def compiled(function: F) -> F:
-    """Compile ``function`` on its first call."""
-    return _compile(function)
-
-
-def inlined(function: F) -> F:
-    """Compile ``function`` into its callers."""
-    return _compile(function, forceinline=True)
 
 
 def on_disk(function: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from simulator.engine import arrays as A
 from simulator.engine.compiled import compiled
-
 from simulator.engine.state import DECODE, NONE, PREFILL
 
 
@@ -113,10 +112,10 @@ def settle(H, j, s):
 def drop_prefill(H, j, s):
     """Take slot ``s`` out of the list of slots in PREFILL."""
     c = A.replica(H)[j]
-    i = 0
-    while A.prefill(H)[j, i] != s:
-        i += 1
-    for i in range(i, c.prefilling - 1):
+    at = 0
+    while A.prefill(H)[j, at] != s:
+        at += 1
+    for i in range(at, c.prefilling - 1):
         A.prefill(H)[j, i] = A.prefill(H)[j, i + 1]
     c.prefilling -= 1
 

@@ -38,13 +38,17 @@ def check_parallel(config: EngineConfig, model: ModelSpec) -> None:
         model.kv_heads,
     )
     if heads % tp or (not model.mla and kv % tp and tp % kv):
-        allowed = [n for n in range(1, heads + 1) if heads % n == 0 and (model.mla or kv % n == 0 or n % kv == 0)]
+        allowed = [
+            n for n in range(1, heads + 1) if heads % n == 0 and (model.mla or kv % n == 0 or n % kv == 0)
+        ]
         raise ServelabError(
             f"engine.tensor_parallel_size={tp} does not divide the {heads} attention heads ({kv} KV heads) of "
             f"{model.name}; it may be {', '.join(map(str, allowed))}"
         )
     if pp > model.layers:
-        raise ServelabError(f"engine.pipeline_parallel_size={pp} exceeds the {model.layers} layers of {model.name}")
+        raise ServelabError(
+            f"engine.pipeline_parallel_size={pp} exceeds the {model.layers} layers of {model.name}"
+        )
 
 
 def batch_limits(
@@ -102,8 +106,10 @@ def pool_blocks(
     if config.max_model_len == -1 and fits:
         return found, pool, fits
     short = (need - usable) * found.bytes_per_block
-    cause = f"num_gpu_blocks_override={override}" if override else (
-        f"gpu_memory_utilization={plan.gpu_memory_utilization:g} on {gpu.name}"
+    cause = (
+        f"num_gpu_blocks_override={override}"
+        if override
+        else (f"gpu_memory_utilization={plan.gpu_memory_utilization:g} on {gpu.name}")
     )
     raise ServelabError(
         f"engine.max_model_len={max_model_len} does not fit: one request of that length needs {need} KV blocks of "

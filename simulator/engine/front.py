@@ -6,9 +6,9 @@ on each request, in order of arrival. ``max_num_queued_reqs`` and ``max_num_queu
 """
 
 import numpy as np
+
 from simulator.engine import arrays as A
 from simulator.engine.compiled import compiled
-
 from simulator.engine.outputs import cancel, ended, tick
 from simulator.engine.queues import push_wait
 from simulator.engine.state import FRONT, GONE, NEW, NONE

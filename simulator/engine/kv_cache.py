@@ -11,9 +11,9 @@ the stream of a request's own tokens, prompt remainder and outputs, which no oth
 """
 
 import numpy as np
+
 from simulator.engine import arrays as A
 from simulator.engine.compiled import compiled
-
 from simulator.engine.state import NONE
 
 OWN_STREAM = 1 << 62

@@ -7,9 +7,9 @@ arrivals, arrivals in order of their rows. A batch is planned at the latest info
 """
 
 import numpy as np
+
 from simulator.engine import arrays as A
 from simulator.engine.compiled import compiled
-
 from simulator.engine.front import deliver, drop_abandoned, next_arrival, next_deadline, outside
 from simulator.engine.kv_cache import free_blocks
 from simulator.engine.outputs import update

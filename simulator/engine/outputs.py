@@ -1,10 +1,10 @@
 """What follows a batch: tokens handed over, requests finished or cancelled, the books kept."""
 
 import numpy as np
-from simulator.engine import arrays as A
-from simulator.engine.compiled import compiled
 
+from simulator.engine import arrays as A
 from simulator.engine import decode
+from simulator.engine.compiled import compiled
 from simulator.engine.kv_cache import give_back, publish_full
 from simulator.engine.queues import unlink_running, unlink_wait
 from simulator.engine.state import DECODE, FRONT, GONE, ITL_BINS, NONE, RUNNING, WAITING

@@ -6,7 +6,6 @@ is a list per level, each in order of arrival; with a user's key one list in ord
 
 from simulator.engine import arrays as A
 from simulator.engine.compiled import compiled
-
 from simulator.engine.state import FCFS, FREE, KEYED, NONE, PRIORITY, RUNNING, WAITING
 
 

@@ -10,11 +10,20 @@ block, so that they need not be visited one by one, and `one_by_one` otherwise.
 """
 
 import numpy as np
-from simulator.engine import arrays as A
-from simulator.engine.compiled import compiled
 
+from simulator.engine import arrays as A
 from simulator.engine import decode
-from simulator.engine.kv_cache import free_blocks, give_back, grow, lookup, name_private, own_start, publish_full, touch
+from simulator.engine.compiled import compiled
+from simulator.engine.kv_cache import (
+    free_blocks,
+    give_back,
+    grow,
+    lookup,
+    name_private,
+    own_start,
+    publish_full,
+    touch,
+)
 from simulator.engine.queues import (
     next_waiting,
     push_running,
@@ -209,9 +218,9 @@ def unplan(H, j, s, k):
     """Slot ``s``, already planned for batch ``k``, is to be preempted after all."""
     p = A.slot(H)[j, s]
     p.planned = NONE
-    if p.mode == DECODE and not A.config(H)[0].caching:  # its new block is not yet in what it is known to hold
-        if (p.computed + (k - p.join)) % A.config(H)[0].block_size == 0:
-            A.replica(H)[j].unhashed += 1
+    at_edge = (p.computed + (k - p.join)) % A.config(H)[0].block_size == 0
+    if p.mode == DECODE and not A.config(H)[0].caching and at_edge:
+        A.replica(H)[j].unhashed += 1  # its new block is not yet in what it is known to hold
 
 
 @compiled

@@ -13,7 +13,7 @@ Invariant: a slot in DECODE is linked in ``calendar[final & mask]`` and counted 
 ``phase[(join - computed) % block_size]``, the class of requests that need a new block in the same batch.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -153,7 +153,7 @@ class Fleet(NamedTuple):
     log: np.ndarray  # log[0]: rows used in steps, log[1]: rows used in itl_over
 
 
-def records(shape: int | tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+def records(shape: int | tuple[int, ...], dtype: np.dtype) -> Any:
     """Zeroed structured array whose rows have attributes, compiled or not."""
     return np.zeros(shape, dtype=dtype).view(np.recarray)
 
@@ -165,7 +165,7 @@ def power_of_two(n: int) -> int:
 
 def allocate(
     config: np.ndarray,
-    requests: np.ndarray,
+    requests: Any,
     replicas: int,
     *,
     levels: int = 1,

@@ -69,15 +69,21 @@ class RooflineStepTime(_StepTime):
     """From datasheets. None: the default of data/roofline.csv, which says how good it is."""
 
     kind: Literal["roofline"] = "roofline"
-    compute_efficiency: float | None = Field(default=None, gt=0, le=1, description="of dense FLOP/s in linears")
-    expert_efficiency: float | None = Field(default=None, gt=0, le=1, description="of dense FLOP/s in experts")
+    compute_efficiency: float | None = Field(
+        default=None, gt=0, le=1, description="of dense FLOP/s in linears"
+    )
+    expert_efficiency: float | None = Field(
+        default=None, gt=0, le=1, description="of dense FLOP/s in experts"
+    )
     attention_efficiency: float | None = Field(default=None, gt=0, le=1, description="of FLOP/s in attention")
     memory_efficiency: float | None = Field(default=None, gt=0, le=1, description="of bandwidth, weights")
     kv_efficiency: float | None = Field(default=None, gt=0, le=1, description="of bandwidth, KV cache")
     link_efficiency: float | None = Field(default=None, gt=0, le=1, description="of link bandwidth")
     all_reduce_s: float | None = Field(default=None, ge=0, description="latency of one all-reduce [s]")
     layer_s: float | None = Field(default=None, ge=0, description="fixed GPU time per layer [s]")
-    launch_s: float | None = Field(default=None, ge=0, description="least time per layer without CUDA graph [s]")
+    launch_s: float | None = Field(
+        default=None, ge=0, description="least time per layer without CUDA graph [s]"
+    )
     host_s: float | None = Field(default=None, ge=0, description="host time before each batch [s]")
 
 
@@ -104,7 +110,9 @@ def build_step_time(
 ) -> StepTime:
     """The model that ``config`` describes, with its trust level and source."""
     if isinstance(config, ConstantStepTime):
-        return StepTime("constant", CONSTANT, np.array([config.seconds]), config.host_s, "user", "the scenario")
+        return StepTime(
+            "constant", CONSTANT, np.array([config.seconds]), config.host_s, "user", "the scenario"
+        )
     if isinstance(config, AffineStepTime):
         c = config
         params = np.array(

@@ -9,8 +9,8 @@ from simulator.engine import loop
 StepSeconds = Callable[..., float]
 
 
-def python_loop(step_seconds: StepSeconds) -> tuple[Callable[..., int], Callable[..., int]]:
-    """``run`` and ``advance`` of `loop`, timed by ``step_seconds`` in place of the built-in models.
+def python_loop(step_seconds: StepSeconds) -> Callable[..., int]:
+    """``advance`` of `loop`, timed by ``step_seconds`` in place of the built-in models.
 
     ``step_seconds(code, p, tokens, prefill_tokens, prefill_seqs, prefill_pairs, prefill_kv, decode_seqs,
     decode_kv, sampled)`` returns the GPU time of a batch [s]; see `step_time.gpu_seconds`.
@@ -19,4 +19,4 @@ def python_loop(step_seconds: StepSeconds) -> tuple[Callable[..., int], Callable
     for name in ("begin", "run", "advance"):
         compiled = scope[name]
         scope[name] = FunctionType(getattr(compiled, "py_func", compiled).__code__, scope, name)
-    return scope["run"], scope["advance"]
+    return scope["advance"]

@@ -36,9 +36,7 @@ def rules(version: str) -> Rules:
     known = load_versions()
     minor = ".".join(version.strip().removeprefix("v").split(".")[:2])
     if minor not in known:
-        raise ServelabError(
-            f"engine.version={version!r} is not modelled; supported: {', '.join(known)}"
-        )
+        raise ServelabError(f"engine.version={version!r} is not modelled; supported: {', '.join(known)}")
     return known[minor]
 
 
