@@ -82,7 +82,7 @@ def bare_times(table: Any) -> np.ndarray:
 
 def measure(name: str, requests: int | None = None) -> dict[str, Any]:
     """One case, in this process."""
-    from simulator.simulate import simulate
+    from simulator.simulation import simulate
     from simulator.workload import generate
 
     flags, workload, replicas, millions = CASES[name]

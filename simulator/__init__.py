@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from simulator.errors import ServelabError
     from simulator.result import Result
     from simulator.scenario import Scenario
-    from simulator.simulate import simulate
+    from simulator.simulation import simulate
 
 __all__ = ["Result", "Scenario", "ServelabError", "simulate"]
 
@@ -15,7 +15,7 @@ _HOME = {
     "Result": "simulator.result",
     "Scenario": "simulator.scenario",
     "ServelabError": "simulator.errors",
-    "simulate": "simulator.simulate",
+    "simulate": "simulator.simulation",
 }
 
 

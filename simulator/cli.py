@@ -49,7 +49,7 @@ def run(
     """Simulate a scenario and judge it: verdict, latency, throughput, utilisation, cost."""
     from simulator import present
     from simulator.scenario import Scenario
-    from simulator.simulate import simulate
+    from simulator.simulation import simulate
 
     try:
         if steps not in ("off", "sampled", "full"):

@@ -34,16 +34,20 @@ def _rows(name: str) -> list[dict[str, str]]:
 @lru_cache
 def load_gpus() -> Mapping[str, GpuSpec]:
     """GPUs by name."""
-    specs = (GpuSpec(**{"name" if k == "gpu" else k: v for k, v in row.items()}) for row in _rows("gpus.csv"))  # type: ignore[arg-type]
+    specs = [
+        GpuSpec.model_validate({"name" if k == "gpu" else k: v for k, v in row.items()})
+        for row in _rows("gpus.csv")
+    ]
     return MappingProxyType({spec.name: spec for spec in specs})
 
 
 @lru_cache
 def load_models() -> Mapping[str, ModelSpec]:
     """Models by canonical name."""
-    specs = (
-        ModelSpec(**{"name" if k == "model" else k: v for k, v in row.items()}) for row in _rows("models.csv")
-    )  # type: ignore[arg-type]
+    specs = [
+        ModelSpec.model_validate({"name" if k == "model" else k: v for k, v in row.items()})
+        for row in _rows("models.csv")
+    ]
     return MappingProxyType({spec.name: spec for spec in specs})
 
 

@@ -1,6 +1,6 @@
 """The replicas of one deployment: a fleet in compiled state, with its logs and its tables."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -29,7 +29,7 @@ class Replicas:
         self.outstanding = fleet.replica["unfinished"]
         self._steps: list[np.ndarray] = []
         self._over: list[np.ndarray] = []
-        self._advance: Callable[..., int] = python_loop(step_seconds) if step_seconds else loop.advance
+        self._python_loop = python_loop(step_seconds) if step_seconds else None
 
     def __len__(self) -> int:
         return len(self.fleet.replica)
@@ -51,20 +51,25 @@ class Replicas:
             longer[:, : self.fleet.window.shape[1]] = self.fleet.window
             self._replace(window=longer)
 
-    def _check(self, code: int) -> None:
+    def _call(self, until: float) -> int:
+        """One call of the loop; returns why it came back."""
+        if self._python_loop is None:
+            code = loop.advance(self._handle, until, BATCHES_PER_CALL)
+        else:
+            code = self._python_loop(self.fleet, self._handle, until, BATCHES_PER_CALL)
         if code == loop.STUCK:
             raise RuntimeError(
                 "the scheduler cannot plan any waiting request: a fault of the simulator, please report it"
             )
         if code == loop.FULL:
             self._make_room()
+        return code
 
     def advance(self, until: float) -> None:
         """Commit all batches planned before ``until`` [s] and all outputs that are there at ``until``."""
         code = loop.CHUNK
         while code not in (loop.REACHED, loop.IDLE):
-            code = self._advance(self._handle, until, BATCHES_PER_CALL)
-            self._check(code)
+            code = self._call(until)
 
     def push(self, row: int, replica: int) -> bool:
         """Request ``row`` arrives at ``replica`` now (the fleet stands at its arrival); False if rejected."""
@@ -91,7 +96,7 @@ class Replicas:
     def drain(self) -> Iterator[None]:
         """Run until all replicas are idle; yields now and then."""
         while self.peek() < np.inf:
-            self._check(self._advance(self._handle, np.inf, BATCHES_PER_CALL))
+            self._call(np.inf)
             yield
 
     # ---- tables -------------------------------------------------------------------------------------------
@@ -113,12 +118,12 @@ class Replicas:
         return out
 
     def steps(self, deployment: int) -> dict[str, np.ndarray]:
-        """Columns of `records.STEPS` for the sampled batches."""
-        rows = (
-            np.concatenate([*self._steps, self.fleet.steps[: self.fleet.log[0]]])
-            if self._steps
-            else self.fleet.steps[: self.fleet.log[0]]
-        )
+        """Columns of `records.STEPS` for the sampled batches, by replica and number.
+
+        They are logged in the order in which the computing went, which is nobody's business.
+        """
+        rows = np.concatenate([*self._steps, self.fleet.steps[: self.fleet.log[0]]])
+        rows = rows[np.lexsort((rows["step"], rows["replica"]))]
         out = records.empty("steps", len(rows))
         for name in STEP.names or ():
             out[name][:] = rows[name]

@@ -8,6 +8,7 @@ sliding-window layers. Those get the block count of a single-group pool that hol
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import ceil
+from typing import Protocol
 
 from simulator.catalog import GpuSpec, ModelSpec, constants
 from simulator.engine.model_memory import (
@@ -63,7 +64,18 @@ class Capacity:
         return 1 + int((pool_blocks - 1) / self.group_blocks(max_model_len) * full)
 
 
-def kv_bytes_per_token(model: ModelSpec, plan: MemoryPlan, layers: int | None = None) -> float:
+class KvFlags(Protocol):
+    """What decides the width of a token in the KV cache."""
+
+    @property
+    def tensor_parallel_size(self) -> int: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def kv_cache_dtype(self) -> str: ...
+
+
+def kv_bytes_per_token(model: ModelSpec, plan: KvFlags, layers: int | None = None) -> float:
     """KV cache of one token on one tensor-parallel rank [B], over ``layers`` (default: all)."""
     width = (
         1

@@ -22,6 +22,7 @@ _M1 = np.uint64(0xBF58476D1CE4E5B9)
 _M2 = np.uint64(0x94D049BB133111EB)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _ZERO, _ONE = np.uint64(0), np.uint64(1)
+_OWN = np.uint64(OWN_STREAM)
 PRIVATE = np.uint64(2)  # in place of the hash of a cached block that only its own request could ever find
 _S30, _S27, _S31 = np.uint64(30), np.uint64(27), np.uint64(31)
 
@@ -63,7 +64,7 @@ def chain(H, r, before, index):
             need -= part
         start += length
     if need > 0:
-        h = mix(mix(mix(h, np.uint64(OWN_STREAM + r)), np.uint64(position - start)), np.uint64(need))
+        h = mix(mix(mix(h, _OWN + np.uint64(r)), np.uint64(position - start)), np.uint64(need))
     return h if h != _ZERO else _ONE
 
 

@@ -78,11 +78,17 @@ class RooflineStepTime(_StepTime):
     attention_efficiency: float | None = Field(default=None, gt=0, le=1, description="of FLOP/s in attention")
     memory_efficiency: float | None = Field(default=None, gt=0, le=1, description="of bandwidth, weights")
     kv_efficiency: float | None = Field(default=None, gt=0, le=1, description="of bandwidth, KV cache")
-    link_efficiency: float | None = Field(default=None, gt=0, le=1, description="of link bandwidth")
+    link_efficiency: float | None = Field(default=None, gt=0, le=1, description="of NVLink bandwidth")
+    pcie_efficiency: float | None = Field(default=None, gt=0, le=1, description="the same without NVLink")
     all_reduce_s: float | None = Field(default=None, ge=0, description="latency of one all-reduce [s]")
+    all_reduce_pcie_s: float | None = Field(default=None, ge=0, description="the same without NVLink [s]")
     layer_s: float | None = Field(default=None, ge=0, description="fixed GPU time per layer [s]")
     launch_s: float | None = Field(
         default=None, ge=0, description="least time per layer without CUDA graph [s]"
+    )
+    seq_s: float | None = Field(default=None, ge=0, description="per sequence, synchronous scheduling [s]")
+    seq_async_s: float | None = Field(
+        default=None, ge=0, description="per sequence, asynchronous scheduling [s]"
     )
     host_s: float | None = Field(default=None, ge=0, description="host time before each batch [s]")
 
