@@ -11,20 +11,36 @@ from simulator.engine.state import Fleet, allocate
 from simulator.scenario import Scenario
 from simulator.workload import RequestTable
 
-AFFINE = {"kind": "affine", "base_s": 6e-3, "prefill_token_s": 22e-6, "decode_seq_s": 20e-6, "decode_kv_s": 3e-9}
+AFFINE = {
+    "kind": "affine",
+    "base_s": 6e-3,
+    "prefill_token_s": 22e-6,
+    "decode_seq_s": 20e-6,
+    "decode_kv_s": 3e-9,
+}
 ENGINE = {"version": "0.32", "max_model_len": 1024, "max_num_batched_tokens": 512, "max_num_seqs": 32}
 
 
 def scenario(engine: dict[str, Any] | None = None, **parts: Any) -> Scenario:
     """Poisson traffic on one affine replica; ``parts`` replaces fields of the scenario or of its deployment."""
-    deployment = {"name": "d", "model": "llama-3.1-8b", "gpu": "h100", "engine": ENGINE | (engine or {}), "step_time": AFFINE}
-    deployment |= {k: parts.pop(k) for k in list(parts) if k in ("replicas", "step_time", "api_server", "model", "gpu")}
+    deployment = {
+        "name": "d",
+        "model": "llama-3.1-8b",
+        "gpu": "h100",
+        "engine": ENGINE | (engine or {}),
+        "step_time": AFFINE,
+    }
+    deployment |= {
+        k: parts.pop(k) for k in list(parts) if k in ("replicas", "step_time", "api_server", "model", "gpu")
+    }
     workload = {
         "source": "poisson", "rate_rps": 12.0, "requests": 400,
         "prompt_tokens": {"kind": "uniform", "min": 10, "max": 700},
         "output_tokens": {"kind": "uniform", "min": 1, "max": 120},
     }  # fmt: skip
-    return Scenario.of({"workload": workload, "deployments": [deployment], "router": {"kind": "round_robin"}} | parts)
+    return Scenario.of(
+        {"workload": workload, "deployments": [deployment], "router": {"kind": "round_robin"}} | parts
+    )
 
 
 def table(arrival_s: Any, prompt: Any, output: Any, max_tokens: Any = None) -> RequestTable:

@@ -26,7 +26,9 @@ FLAGS = st.fixed_dictionaries(
         "watermark": st.sampled_from([0.0, 0.1]),
     }
 )
-REQUEST = st.tuples(st.integers(1, 150), st.integers(1, 60), st.integers(0, 40), st.integers(0, 2), st.integers(0, 2))
+REQUEST = st.tuples(
+    st.integers(1, 150), st.integers(1, 60), st.integers(0, 40), st.integers(0, 2), st.integers(0, 2)
+)
 WORK = st.lists(REQUEST, min_size=1, max_size=14)
 
 

@@ -95,7 +95,11 @@ def test_python_gives_the_same_as_compiled(tmp_path):
         "for f in sorted(Path(sys.argv[1]).glob('*.yaml')):\n"
         "    simulate(Scenario.load(f), steps='full').to_parquet(f.with_suffix(''))\n"
     )
-    env = os.environ | {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONWARNINGS": "ignore"}
+    env = os.environ | {
+        "NUMBA_DISABLE_JIT": "1",
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "PYTHONWARNINGS": "ignore",
+    }
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env=env, cwd=tmp_path)
     for name in ("prefix", "limits", "priority"):
         for file in sorted((tmp_path / f"{name}-compiled").glob("*.parquet")):
@@ -103,7 +107,10 @@ def test_python_gives_the_same_as_compiled(tmp_path):
 
 
 def test_changing_the_router_leaves_the_arrivals():
-    runs = [simulate(scenario(replicas=2, router={"kind": k}), 1).requests for k in ("random", "round_robin", "least_outstanding")]
+    runs = [
+        simulate(scenario(replicas=2, router={"kind": k}), 1).requests
+        for k in ("random", "round_robin", "least_outstanding")
+    ]
     for other in runs[1:]:
         for column in ("arrival_s", "prompt_tokens", "max_tokens"):
             np.testing.assert_array_equal(runs[0][column], other[column])
@@ -116,7 +123,9 @@ def test_seeds_differ():
 
 
 def test_your_own_step_time_runs_uncompiled_and_says_so():
-    def mine(code, p, tokens, prefill_tokens, prefill_seqs, pairs, prefill_kv, decode_seqs, decode_kv, sampled):
+    def mine(
+        code, p, tokens, prefill_tokens, prefill_seqs, pairs, prefill_kv, decode_seqs, decode_kv, sampled
+    ):
         a = AFFINE
         seconds = a["base_s"] + a["prefill_token_s"] * prefill_tokens
         return seconds + a["decode_seq_s"] * decode_seqs + a["decode_kv_s"] * decode_kv
@@ -129,7 +138,10 @@ def test_your_own_step_time_runs_uncompiled_and_says_so():
 
 def test_your_own_order_of_waiting():
     """Shortest prompt first: among requests that wait together, the shorter prompt is scheduled first."""
-    busy = scenario({"max_num_seqs": 1, "async_scheduling": False}, workload=dict(scenario().workload.model_dump(exclude_none=True), rate_rps=1000.0, requests=50))
+    busy = scenario(
+        {"max_num_seqs": 1, "async_scheduling": False},
+        workload=dict(scenario().workload.model_dump(exclude_none=True), rate_rps=1000.0, requests=50),
+    )
     result = simulate(busy, queue_key=lambda arrival, prompt, max_tokens, priority: prompt)
     waited = result.requests.iloc[1:].sort_values("scheduled_s")
     late = waited[waited["scheduled_s"] > waited["arrival_s"].max()]

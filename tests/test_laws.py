@@ -18,7 +18,12 @@ def waits(rate, outputs, servers=1, step_s=STEP_S):
 
     Prompts of one token and a constant step time make the service ``outputs`` steps, whatever else is in the batch.
     """
-    flags = {"max_num_seqs": servers, "async_scheduling": False, "enable_prefix_caching": False, "max_model_len": 131072}
+    flags = {
+        "max_num_seqs": servers,
+        "async_scheduling": False,
+        "enable_prefix_caching": False,
+        "max_model_len": 131072,
+    }
     system = scenario(flags, step_time={"kind": "constant", "seconds": step_s})
     means = []
     for seed in range(SEEDS):
@@ -110,6 +115,11 @@ def test_tokens_are_conserved():
 
 def test_order_of_moments():
     q = simulate(scenario({"num_gpu_blocks_override": 150}, replicas=2)).requests
-    for earlier, later in (("arrival_s", "engine_s"), ("engine_s", "scheduled_s"), ("scheduled_s", "first_token_s"), ("first_token_s", "end_s")):
+    for earlier, later in (
+        ("arrival_s", "engine_s"),
+        ("engine_s", "scheduled_s"),
+        ("scheduled_s", "first_token_s"),
+        ("first_token_s", "end_s"),
+    ):
         assert (q[earlier] <= q[later]).all()
     assert q["preemptions"].sum() > 0

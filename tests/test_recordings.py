@@ -49,7 +49,9 @@ def one(kind):
 def test_a_changed_token_count_is_found():
     name, recording = one("wide")
     wrong = copy.deepcopy(recording)
-    number, event = [(i, e) for i, e in enumerate(e for e in wrong["events"] if "schedule" in e) if e["schedule"]][5]
+    number, event = [
+        (i, e) for i, e in enumerate(e for e in wrong["events"] if "schedule" in e) if e["schedule"]
+    ][5]
     request = next(iter(event["schedule"]))
     event["schedule"][request] += 1
     found = replay(name, wrong)
@@ -61,7 +63,9 @@ def test_a_changed_token_count_is_found():
 def test_any_other_changed_decision_is_found(field):
     name, recording = one("narrow")
     wrong = copy.deepcopy(recording)
-    events = [e for e in wrong["events"] if e.get(field) not in (None, [], {})] or [e for e in wrong["events"] if field in e]
+    events = [e for e in wrong["events"] if e.get(field) not in (None, [], {})] or [
+        e for e in wrong["events"] if field in e
+    ]
     event = events[0]
     if field == "free_blocks":
         event[field] += 1
@@ -93,6 +97,6 @@ def test_not_a_recording(tmp_path):
         list(read_recordings(tmp_path / "a.json"))
     with gzip.open(tmp_path / "b.jsonl.gz", "wt") as f:
         f.write(json.dumps({"engine": {}, "requests": []}) + "\n")
-    (name, recording), = read_recordings(tmp_path / "b.jsonl.gz")
+    ((name, recording),) = read_recordings(tmp_path / "b.jsonl.gz")
     with pytest.raises(ServelabError, match="num_blocks"):
         replay(name, recording)
