@@ -147,5 +147,6 @@ def list_prices() -> None:
     """Prices of GPU instances, with their dates."""
     from simulator.catalog import load_prices
 
-    frame = load_prices().fillna("")
-    _table("Prices of GPU instances, USD/hour", list(frame.columns), frame.to_numpy().tolist())
+    frame = load_prices().astype(object)
+    rows = frame.where(frame.notna(), "").to_numpy().tolist()
+    _table("Prices of GPU instances, USD/hour", list(frame.columns), rows)

@@ -1,6 +1,7 @@
 """Results for a terminal: progress, the verdict first, a table, the cost; or one JSON object."""
 
 import math
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,9 +23,21 @@ LATENCIES = {
     "ttft_s": "TTFT", "tpot_s": "TPOT", "itl_s": "ITL", "e2el_s": "E2EL", "queue_s": "queue",
 }  # fmt: skip
 STATS = ("mean", "p50", "p90", "p95", "p99", "p99.9")
-ONE_LINERS = {
-    ("request_throughput", "mean"), ("output_throughput", "mean"), ("total_throughput", "mean"),
-    ("request_goodput", "mean"), ("attainment", "mean"), ("attainment", "worst_window"),
+STATES = tuple(s.name.lower() for s in (*list(State)[1:], State.IN_FLIGHT))
+STAT_NAMES = {
+    "mean": "", "count": "", "value": "", "total": "", "busy": ", while busy", "worst_window": ", worst window",
+    "max_window": ", fullest window",
+}  # fmt: skip
+NAMES = {
+    "duration_s": "simulated time", "mfu": "model FLOP utilisation", "mbu": "model bandwidth utilisation",
+    "kv_use": "KV cache in use", "in_system": "requests in the system", "decode_seqs": "decoding per step",
+    "running": "running per step", "waiting": "waiting per step", "request_goodput": "goodput",
+}  # fmt: skip
+COSTS = {
+    "usd": "bill of the run", "usd_per_hour": "per hour", "usd_per_1m_output_tokens": "per 1M output tokens",
+    "usd_per_1m_total_tokens": "per 1M tokens, prompt and output",
+    "usd_per_1m_output_tokens_within_slo": "per 1M output tokens within SLO",
+    "usd_per_1k_requests": "per 1,000 requests",
 }  # fmt: skip
 
 
@@ -83,13 +96,10 @@ def _rows(results: list[Result]) -> pd.DataFrame:
 def _number(value: float) -> str:
     if not math.isfinite(value):
         return "-"
-    if value == 0 or abs(value) >= 1e5:
+    if value == round(value) or abs(value) >= 1e5:
         return f"{value:,.0f}"
-    return (
-        f"{value:,.{max(0, 3 - math.floor(math.log10(abs(value))))}f}"
-        if abs(value) < 1000
-        else f"{value:,.1f}"
-    )
+    digits = 3 - math.floor(math.log10(abs(value)))  # four significant digits, no more than six decimals
+    return f"{value:,.{min(max(0, digits), 6)}f}"
 
 
 def _cost(result: Result) -> tuple[pd.DataFrame | None, str]:
@@ -120,7 +130,10 @@ def as_json(results: list[Result]) -> dict[str, Any]:
 
 def show(results: list[Result], out: Path | None, console: Console | None = None) -> None:
     """Print the verdict, the tables, the cost and what they rest on."""
-    console = console or Console(highlight=False)
+    at_terminal = sys.stdout.isatty()  # a pipe or file gets whole lines
+    console = console or Console(
+        highlight=False, soft_wrap=not at_terminal, width=None if at_terminal else 160
+    )
     first, rows = results[0], _rows(results)
     console.print(f"[bold]{first.verdict()}[/bold]")
     if len(results) > 1:
@@ -128,6 +141,8 @@ def show(results: list[Result], out: Path | None, console: Console | None = None
         console.print(
             f"Over {len(results)} seeds the SLO is met {met} times; figures below are means, +- half a 95 % interval."
         )
+    console.print()
+    console.print(_counts_line(rows))
     console.print()
     console.print(_latency_table(rows))
     console.print()
@@ -160,13 +175,20 @@ def _other_table(rows: pd.DataFrame) -> Table:
     for title, side in (("measure", "left"), ("value", "right"), ("unit", "left")):
         table.add_column(title, justify=side)  # type: ignore[arg-type]
     for _, r in rows.iterrows():
-        if r["metric"] in LATENCIES or r["metric"] == "frontend_s" or not math.isfinite(r["value"]):
+        metric, stat = r["metric"], r["stat"]
+        if metric in (*LATENCIES, *STATES, "arrived", "frontend_s") or not math.isfinite(r["value"]):
             continue
-        name = r["metric"].replace("_", " ") + (
-            "" if r["stat"] in ("mean", "count", "value", "total") else f" ({r['stat']})"
-        )
-        table.add_row(name, _cell(r), r["unit"])
+        name = metric.removesuffix("_s").replace("_", " ") if metric not in NAMES else NAMES[metric]
+        table.add_row(name + STAT_NAMES.get(stat, f", {stat}"), _cell(r), r["unit"])
     return table
+
+
+def _counts_line(rows: pd.DataFrame) -> str:
+    value = {r["metric"]: r["value"] for _, r in rows.iterrows() if r["metric"] in (*STATES, "arrived")}
+    ended = ", ".join(
+        f"{_number(value[s])} {s.replace('_', ' ')}" for s in STATES if value.get(s) or s == "completed"
+    )
+    return f"{_number(value.get('arrived', 0.0))} requests arrived: {ended}"
 
 
 def _print_cost(console: Console, result: Result) -> None:
@@ -179,7 +201,7 @@ def _print_cost(console: Console, result: Result) -> None:
         table.add_column(title, justify=side)  # type: ignore[arg-type]
     for _, r in cost.iterrows():
         table.add_row(
-            r["metric"].replace("usd_", "").replace("_", " "),
+            COSTS.get(r["metric"], r["metric"]),
             f"{r['value']:,.4g}" if r["value"] < 1000 else f"{r['value']:,.2f}",
             r["unit"],
         )

@@ -30,7 +30,7 @@ def test_verdict_first_then_table_then_cost(path):
     lines = run("run", path, "--quiet").stdout.splitlines()
     assert lines[0].startswith("meets SLO: ")
     text = "\n".join(lines)
-    assert text.index("TTFT") < text.index("arrived") < text.index("per hour") < text.index("trust: user")
+    assert text.index("arrived") < text.index("TTFT") < text.index("per hour") < text.index("trust: user")
 
 
 def test_json(path):
