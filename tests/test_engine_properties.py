@@ -85,7 +85,11 @@ def drive(requests, flags, drops=(), check=True):
 @settings(max_examples=40, deadline=None)
 @given(WORK, FLAGS, st.lists(st.integers(0, 13), max_size=3, unique=True))
 def test_books_agree_after_every_event(requests, flags, drops):
-    *_, (_, _, fleet) = drive(requests, flags, drops)
+    fleet = None
+    for _batch, _gone, fleet in drive(requests, flags, drops):  # noqa: B007
+        pass
+    if fleet is None:  # nothing was planned: all were cancelled before
+        return
     for row, (_, output, _, _, _) in enumerate(requests):
         if row not in drops:
             assert fleet.requests["out"][row] == output
