@@ -69,7 +69,7 @@ def run(
         first = results[0]
         if out is not None:
             first.to_parquet(out, overwrite)
-            (out / "scenario.yaml").write_text(loaded.to_yaml())
+            (out / "scenario.yaml").write_text(loaded.to_yaml(out))
         if as_json:
             typer.echo(json.dumps(present.as_json(results), indent=1))
         else:

@@ -1,6 +1,7 @@
 """A scenario: everything a simulation depends on but its seed. Composes the parts' own configs; YAML in and out."""
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -130,8 +131,15 @@ class Scenario(_Part):
         """Plain data that `of` reads back; defaults are written out, unset options left out."""
         return json.loads(self.model_dump_json(exclude_none=True))
 
-    def to_yaml(self) -> str:
-        return yaml.safe_dump(self.to_mapping(), sort_keys=False)
+    def to_yaml(self, folder: Path | None = None) -> str:
+        """The scenario as a file; with ``folder``, its relative paths are made to start there."""
+        mapping = self.to_mapping()
+        if folder is not None:
+            for part, key in [(mapping["workload"], "path"), *((d, "model") for d in mapping["deployments"])]:
+                target = self._base_dir / part[key] if isinstance(part.get(key), str) else None
+                if target is not None and target.exists():
+                    part[key] = os.path.relpath(target, folder)
+        return yaml.safe_dump(mapping, sort_keys=False)
 
 
 class _Loader(yaml.SafeLoader):

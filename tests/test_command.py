@@ -138,3 +138,13 @@ def test_your_own_gpu_and_model(tmp_path):
     assert found["deployments"][0]["gpu"] == "mine" and found["completed"] == 400
     per_hour = next(r["value"] for r in found["cost"] if r["metric"] == "usd_per_hour")
     assert per_hour == pytest.approx(1.5)
+
+
+def test_the_scenario_beside_a_result_runs_again(tmp_path):
+    """Its relative paths start from where it now lies."""
+    (tmp_path / "t.csv").write_text("arrival_s,prompt_tokens,output_tokens\n0.0,50,5\n0.5,60,7\n")
+    mapping = scenario().to_mapping() | {"workload": {"source": "trace", "path": "t.csv"}}
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(mapping))
+    out = tmp_path / "deep" / "out"
+    run("run", str(tmp_path / "s.yaml"), "--quiet", "--out", str(out))
+    assert json.loads(run("run", str(out / "scenario.yaml"), "--json").stdout)["completed"] == 2

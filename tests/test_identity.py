@@ -147,3 +147,23 @@ def test_your_own_order_of_waiting():
     late = waited[waited["scheduled_s"] > waited["arrival_s"].max()]
     assert len(late) > 30 and late["prompt_tokens"].is_monotonic_increasing
     assert any("your own key" in note for note in result.meta["notes"])
+
+
+@pytest.mark.parametrize("router", ["round_robin", "least_outstanding"])
+def test_two_deployments_share_the_traffic(router):
+    """Replicas of all deployments stand behind one router; the records say which deployment served a request."""
+    mapping = scenario(replicas=2).to_mapping()
+    other = mapping["deployments"][0] | {"name": "slow", "gpu": "a100", "replicas": 1}
+    other["step_time"] = AFFINE | {"base_s": 30e-3}
+    mapping |= {"deployments": [mapping["deployments"][0], other], "router": {"kind": router}}
+    result = simulate(Scenario.of(mapping), 2, steps="full")
+    q = result.requests
+    served = q.groupby(["deployment", "replica"]).size()
+    assert list(served.index) == [(0, 0), (0, 1), (1, 0)] and served.sum() == len(q) == 400
+    assert (q["state"] == 1).all()
+    assert result.itl["count"].sum() == (q["generated_tokens"] - 1).sum()
+    assert set(result.instances["gpu"]) == {"h100_sxm", "a100_sxm"}
+    if router == "round_robin":
+        same(result, simulate(Scenario.of(mapping), 2, steps="full", method="simpy"))
+    else:
+        assert served[1, 0] < served[0, 0]
