@@ -1,10 +1,13 @@
 """The ``workload:`` part of a scenario: one frozen config per source, told apart by ``source``."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from simulator.workload.formats.access_log import LogColumns
 from simulator.workload.lengths import LengthConfig, Positive, Tokens, Weight
+from simulator.workload.presets import preset
+from simulator.workload.processes import ArrivalConfig
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
@@ -86,14 +89,34 @@ class AzureConversation(_OpenLoop):
         return self
 
 
+class Bootstrap(_Config):
+    """A block bootstrap: blocks of ``block_s`` [s] drawn with replacement, for replications of a recorded day.
+
+    ``duration_s`` is how long the result lasts [s]; None: as long as the whole blocks of the part.
+    """
+
+    block_s: Positive
+    duration_s: Positive | None = None
+
+
 class TraceWorkload(_Config):
     """Replay of a file; `trace` says which columns each format has.
 
-    path         file, relative to the scenario's folder; ``.csv``, ``.csv.gz`` or ``.parquet``
-    format       ``azure``, ``servelab``, or ``auto``: told by the columns
+    path         file, relative to the scenario's folder: text, text packed with gzip, or ``.parquet``
+    format       ``azure``, ``servelab``, ``burstgpt``, ``mooncake``, ``vllm_bench``, ``access_log``, or ``auto``: told
+                 by the columns
+    columns      of an access log: what it calls them
+    max_bad_share  share of rows that may be left out because they cannot be used (failed requests, damaged
+                 lines); they are counted and shown in a warning. 0: the first is an error
+
+    What is done to it, in this order:
+
     start_s, end_s   the part to replay [s of the trace's clock, 0: first request of an Azure trace];
-                 start_s becomes 0 s of the simulation
-    rate_scale   the part is played so many times faster: 2 halves every interval
+                 start_s becomes 0 s of the simulation; end_s is how long it was observed (None: to its last request)
+    sample       share of the requests, drawn independently
+    bootstrap    blocks of the part, drawn anew for each seed
+    rate_rps     mean rate that the clock is changed to give [request/s]
+    rate_scale   or: the part is played so many times faster: 2 halves every interval
     limit        at most so many requests, the first ones
     max_tokens   what each client asks for [token]; None: the file's column, else the true length. Answers
                  that were longer end at ``max_tokens``.
@@ -101,18 +124,88 @@ class TraceWorkload(_Config):
 
     source: Literal["trace"] = "trace"
     path: Annotated[str, Field(min_length=1)]
-    format: Literal["auto", "azure", "servelab"] = "auto"
+    format: Literal["burstgpt", "mooncake", "vllm_bench", "access_log", "auto", "azure", "servelab"] = "auto"
+    columns: LogColumns | None = None
+    max_bad_share: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False, strict=True)] = 0.0
     rate_scale: Positive = 1.0
+    rate_rps: Positive | None = None
     start_s: Seconds = 0.0
     end_s: Positive | None = None
+    sample: Share = 1.0
+    bootstrap: Bootstrap | None = None
     limit: Count | None = None
     max_tokens: Tokens | None = None
 
     @model_validator(mode="after")
-    def _ordered(self) -> "TraceWorkload":
+    def _consistent(self) -> "TraceWorkload":
         if self.end_s is not None and self.end_s <= self.start_s:
             raise ValueError(f"end_s must be greater than start_s ({self.start_s}), got {self.end_s}")
+        if (self.columns is None) == (self.format == "access_log"):
+            raise ValueError(
+                f"columns are for format 'access_log', which needs them; format is {self.format!r}"
+            )
+        if self.rate_rps is not None and self.rate_scale != 1:
+            raise ValueError(f"give rate_rps ({self.rate_rps}) or rate_scale ({self.rate_scale}), not both")
         return self
 
 
-WorkloadConfig = Annotated[PoissonWorkload | TraceWorkload | AzureConversation, Field(discriminator="source")]
+class TrafficClass(_Config):
+    """One kind of traffic: when its requests come, how long they are, what they share.
+
+    preset         takes what is not given (lengths, prefix, name) from `presets`; a scenario shows the values, not the name
+    correlation    rank correlation (Spearman) of prompt and output lengths; 0: independent
+    max_tokens     what each client asks for [token], as in the other sources
+    priority       of all its requests, lower is served first
+    shared_prefix  system prompts of this class alone
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, json_schema_extra=lambda schema: schema.update(required=["arrivals"])
+    )
+
+    preset: str | None = None
+    name: Annotated[str, Field(min_length=1)] = "traffic"
+    arrivals: ArrivalConfig
+    prompt_tokens: LengthConfig
+    output_tokens: LengthConfig
+    correlation: Annotated[float, Field(gt=-1, lt=1, allow_inf_nan=False, strict=True)] = 0.0
+    max_tokens: Tokens | None = None
+    priority: Annotated[int, Field(ge=-(2**31) + 1, le=2**31 - 1, strict=True)] = 0
+    shared_prefix: SharedPrefix | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not isinstance(data.get("preset"), str):
+            return data
+        given = {key: value for key, value in data.items() if key != "preset"}
+        return {**preset(data["preset"]), **given}
+
+
+class SyntheticWorkload(_Config):
+    """Classes of traffic, laid over each other. See docs/workloads.md.
+
+    Give exactly one of ``duration_s`` (all arrivals before it) and ``requests`` (so many in all). A class draws
+    from seeds found by its name: changing one leaves the others as they were.
+    """
+
+    source: Literal["synthetic"] = "synthetic"
+    duration_s: Positive | None = None
+    requests: Count | None = None
+    classes: tuple[TrafficClass, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _usable(self) -> "SyntheticWorkload":
+        if (self.duration_s is None) == (self.requests is None):
+            got = f"duration_s={self.duration_s}, requests={self.requests}"
+            raise ValueError(f"give exactly one of duration_s and requests, got {got}")
+        names = [c.name for c in self.classes]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two classes are named {name!r}")
+        return self
+
+
+WorkloadConfig = Annotated[
+    PoissonWorkload | TraceWorkload | AzureConversation | SyntheticWorkload, Field(discriminator="source")
+]

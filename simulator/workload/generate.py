@@ -8,11 +8,19 @@ import numpy as np
 from simulator.errors import ServelabError
 from simulator.seeds import named_rng
 from simulator.workload.arrivals import poisson_arrivals
-from simulator.workload.config import AzureConversation, PoissonWorkload, TraceWorkload, WorkloadConfig
+from simulator.workload.config import (
+    AzureConversation,
+    PoissonWorkload,
+    SyntheticWorkload,
+    TraceWorkload,
+    WorkloadConfig,
+)
 from simulator.workload.conversation import conversation_columns
 from simulator.workload.lengths import draw_lengths
+from simulator.workload.synthetic import draw_groups, limit_output, synthetic_table
 from simulator.workload.table import RequestTable
 from simulator.workload.trace import read_trace
+from simulator.workload.transforms import bootstrap, rescale, thin
 
 
 def generate(config: WorkloadConfig, seed: np.random.SeedSequence, base_dir: Path = Path()) -> RequestTable:
@@ -22,7 +30,9 @@ def generate(config: WorkloadConfig, seed: np.random.SeedSequence, base_dir: Pat
     what `trace.read_trace` raises.
     """
     if isinstance(config, TraceWorkload):
-        return _replay(config, base_dir)
+        return _replay(config, seed, base_dir)
+    if isinstance(config, SyntheticWorkload):
+        return synthetic_table(config, seed)
     table = _poisson(config, seed) if isinstance(config, PoissonWorkload) else _conversation(config, seed)
     if not len(table):
         raise ServelabError(
@@ -37,7 +47,7 @@ def _poisson(config: PoissonWorkload, seed: np.random.SeedSequence) -> RequestTa
     )
     n = len(arrival_s)
     prompt = draw_lengths(config.prompt_tokens, n, named_rng(seed, "prompt_tokens"))
-    output, asked = _limit(
+    output, asked = limit_output(
         draw_lengths(config.output_tokens, n, named_rng(seed, "output_tokens")), config.max_tokens
     )
     priority = None
@@ -50,12 +60,11 @@ def _poisson(config: PoissonWorkload, seed: np.random.SeedSequence) -> RequestTa
         ]
     prefix: dict[str, np.ndarray] = {}
     if config.shared_prefix is not None:
-        rng = named_rng(seed, "shared_prefix")
-        draws = rng.random((n, 2))
-        shares = draws[:, 0] < config.shared_prefix.share
+        group = draw_groups(config.shared_prefix, n, named_rng(seed, "shared_prefix"))
+        shares = group >= 0
         prefix = {
             "segment_start": np.concatenate(([0], np.cumsum(shares))),
-            "segment_stream": (draws[shares, 1] * config.shared_prefix.groups).astype(np.int64),
+            "segment_stream": group[shares],
             "segment_tokens": np.full(int(shares.sum()), config.shared_prefix.tokens, np.int32),
         }
         prompt = prompt + np.where(shares, config.shared_prefix.tokens, 0)
@@ -64,31 +73,46 @@ def _poisson(config: PoissonWorkload, seed: np.random.SeedSequence) -> RequestTa
 
 def _conversation(config: AzureConversation, seed: np.random.SeedSequence) -> RequestTable:
     arrival_s, prompt, output = conversation_columns(config, seed)
-    return RequestTable.from_columns(arrival_s, prompt, *_limit(output, config.max_tokens))
+    return RequestTable.from_columns(arrival_s, prompt, *limit_output(output, config.max_tokens))
 
 
-def _replay(config: TraceWorkload, base_dir: Path) -> RequestTable:
+def _replay(config: TraceWorkload, seed: np.random.SeedSequence, base_dir: Path) -> RequestTable:
     path = Path(base_dir) / config.path
-    table = read_trace(path, config.format)
+    table = read_trace(path, config.format, columns=config.columns, max_bad_share=config.max_bad_share)
     end_s = np.inf if config.end_s is None else config.end_s
     first, last = np.searchsorted(table.arrival_s, [config.start_s, end_s])
-    if config.limit is not None:
-        last = min(last, first + config.limit)
     if first >= last:
         raise ServelabError(
             f"{path}: no request between start_s {config.start_s} and end_s {config.end_s}; "
             f"the trace lasts {table.arrival_s[-1]:.3f} s"
         )
+    observed_s = (float(table.arrival_s[-1]) if config.end_s is None else config.end_s) - config.start_s
     table = table.slice(int(first), int(last))
-    table = replace(table, arrival_s=(table.arrival_s - config.start_s) / config.rate_scale)
+    table = replace(table, arrival_s=table.arrival_s - config.start_s)
+    try:
+        table = _transformed(config, table, observed_s, seed)
+    except ServelabError as error:
+        raise ServelabError(f"{path}: {error}") from None
+    if config.limit is not None:
+        table = table.slice(0, config.limit)
     if config.max_tokens is None:
         return table
-    output, asked = _limit(table.output_tokens, config.max_tokens)
+    output, asked = limit_output(table.output_tokens, config.max_tokens)
     return replace(table, output_tokens=output, max_tokens=asked)
 
 
-def _limit(output: np.ndarray, max_tokens: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """The lengths as they come out under ``max_tokens``, and what each client asks for."""
-    if max_tokens is None:
-        return output, output
-    return np.minimum(output, max_tokens).astype(np.int32), np.full(len(output), max_tokens, np.int32)
+def _transformed(
+    config: TraceWorkload, table: RequestTable, observed_s: float, seed: np.random.SeedSequence
+) -> RequestTable:
+    """``table``, which was observed for so long [s], thinned, resampled and on another clock."""
+    if config.sample < 1:
+        table = thin(table, config.sample, named_rng(seed, "sample"))
+    if config.bootstrap is not None and len(table):
+        block_s, wanted_s = config.bootstrap.block_s, config.bootstrap.duration_s
+        table = bootstrap(table, observed_s, block_s, wanted_s, named_rng(seed, "bootstrap"))
+        observed_s = wanted_s or int(observed_s / block_s + 1e-9) * block_s
+    if not len(table):
+        raise ServelabError(f"no request is left of sample {config.sample} and bootstrap {config.bootstrap}")
+    if config.rate_rps is not None:
+        return rescale(table, observed_s, config.rate_rps)
+    return replace(table, arrival_s=table.arrival_s / config.rate_scale)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 
 Tokens = Annotated[int, Field(ge=1, le=100_000_000, strict=True)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
@@ -111,11 +111,116 @@ class EmpiricalLength(_Config):
         return values[np.searchsorted(edges, u, side="right")].astype(np.int32)
 
 
+class HistogramLength(_Config):
+    """Counts per bin, as a dashboard shows them: bin k holds ``edges[k]`` to ``edges[k + 1]`` (excluded).
+
+    Within a bin every whole number is equally likely. ``counts`` are per bin, not cumulative.
+    """
+
+    kind: Literal["histogram"] = "histogram"
+    edges: tuple[Tokens, ...] = Field(min_length=2)
+    counts: tuple[Weight, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "HistogramLength":
+        if len(self.edges) != len(self.counts) + 1:
+            raise ValueError(
+                f"edges must be one more than counts ({len(self.counts) + 1}), got {len(self.edges)}"
+            )
+        if any(b <= a for a, b in zip(self.edges, self.edges[1:], strict=False)):
+            raise ValueError(f"edges must rise, got {list(self.edges)}")
+        if sum(self.counts) <= 0:
+            raise ValueError(f"counts must add up to more than 0, got {sum(self.counts)}")
+        return self
+
+    def quantile(self, u: np.ndarray) -> np.ndarray:
+        used = np.flatnonzero(self.counts)  # empty bins must not be met at the edge of a full one
+        counts, edges = np.asarray(self.counts)[used], np.asarray(self.edges)
+        level = np.concatenate(([0.0], np.cumsum(counts) / counts.sum()))
+        k = np.clip(np.searchsorted(level, u, "right") - 1, 0, len(used) - 1)
+        low, high = edges[used][k], edges[used + 1][k]
+        within = (u - level[k]) / (level[k + 1] - level[k])
+        return np.clip(low + np.floor(within * (high - low)), low, high - 1).astype(np.int32)
+
+
+class ParetoLength(_Config):
+    """Bounded Pareto on [min, max], rounded: P(X > x) falls as ``x**-alpha``, the smaller the heavier."""
+
+    kind: Literal["pareto"] = "pareto"
+    alpha: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False, strict=True)]
+    min: Tokens
+    max: Tokens
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "ParetoLength":
+        if self.max < self.min:
+            raise ValueError(f"max must be at least min ({self.min}), got {self.max}")
+        return self
+
+    def quantile(self, u: np.ndarray) -> np.ndarray:
+        tail = -np.expm1(self.alpha * np.log(self.min / self.max))  # 1 - (min / max)**alpha
+        raw = self.min * (1 - u * tail) ** (-1 / self.alpha)
+        return np.clip(np.rint(raw), self.min, self.max).astype(np.int32)
+
+
+class MixturePart(_Config):
+    """One lognormal of a mixture: its ``weight``, ``median`` [token] and ``sigma`` of the logarithm."""
+
+    weight: Positive
+    median: Positive
+    sigma: Positive
+
+
+class MixtureLength(_Config):
+    """A mixture of lognormals, rounded and held to [min, max] as `LognormalLength` is."""
+
+    kind: Literal["mixture"] = "mixture"
+    parts: tuple[MixturePart, ...] = Field(min_length=1)
+    min: Tokens = 1
+    max: Tokens = 1_000_000
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "MixtureLength":
+        if self.max < self.min:
+            raise ValueError(f"max must be at least min ({self.min}), got {self.max}")
+        return self
+
+    def quantile(self, u: np.ndarray) -> np.ndarray:
+        log_tokens = np.linspace(np.log(max(self.min - 0.5, 0.5)), np.log(self.max + 0.5), 8192)
+        level = np.zeros(len(log_tokens))
+        for part in self.parts:
+            level += part.weight * ndtr((log_tokens - np.log(part.median)) / part.sigma)
+        level /= sum(part.weight for part in self.parts)
+        raw = np.exp(np.interp(u, level, log_tokens))
+        return np.clip(np.rint(raw), self.min, self.max).astype(np.int32)
+
+
 LengthConfig = Annotated[
-    FixedLength | UniformLength | LognormalLength | EmpiricalLength, Field(discriminator="kind")
+    FixedLength
+    | UniformLength
+    | LognormalLength
+    | EmpiricalLength
+    | HistogramLength
+    | ParetoLength
+    | MixtureLength,
+    Field(discriminator="kind"),
 ]
 
 
 def draw_lengths(config: LengthConfig, n: int, rng: np.random.Generator) -> np.ndarray:
     """``n`` lengths [token], one uniform draw each, so row i does not depend on how many follow."""
     return config.quantile(rng.random(n))
+
+
+def draw_joint_lengths(
+    prompt: LengthConfig, output: LengthConfig, correlation: float, n: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """``n`` pairs of lengths [token] with this rank correlation (Spearman), by a Gaussian copula.
+
+    The prompts do not depend on ``correlation``. Ties of discrete lengths pull the rank correlation towards 0.
+    """
+    z = rng.standard_normal((n, 2))
+    r = 2 * np.sin(np.pi * correlation / 6)
+    second = r * z[:, 0] + np.sqrt(1 - r * r) * z[:, 1]
+    top = np.nextafter(1.0, 0.0)  # the tables are defined below 1
+    return prompt.quantile(np.minimum(ndtr(z[:, 0]), top)), output.quantile(np.minimum(ndtr(second), top))

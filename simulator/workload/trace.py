@@ -3,12 +3,14 @@
 azure      CSV of the Azure LLM inference traces: TIMESTAMP, ContextTokens, GeneratedTokens
 servelab   CSV or Parquet with the columns of `RequestTable`: arrival_s, prompt_tokens, output_tokens and,
            optional, max_tokens, priority, prefix_segments (``stream:tokens;stream:tokens``)
+burstgpt, mooncake, vllm_bench, access_log: see `simulator.workload.formats`
 
-Azure's clock times become seconds since the first request; our own are read as they stand. Nothing is
-dropped: a row that cannot be used is an error that names it. Row 1 is the first after the header; requests are
-counted from 0.
+Azure's clock times become seconds since the first request; our own are read as they stand. A row
+that cannot be used is an error that names it, unless ``max_bad_share`` allows to leave it out. Row 1 is the first
+after the header; requests are counted from 0. Any text may be packed with gzip.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,43 +18,79 @@ import numpy as np
 import pandas as pd
 
 from simulator.errors import ServelabError, nearest
-from simulator.workload.table import DTYPES, INT32_MAX, PREFIX, REQUIRED, RequestTable
+from simulator.workload.files import UNREADABLE, check_file, open_trace
+from simulator.workload.formats import access_log, burstgpt, mooncake, vllm_bench
+from simulator.workload.formats.access_log import LogColumns
+from simulator.workload.rows import RowCheck, check_order, need_columns
+from simulator.workload.table import DTYPES, PREFIX, REQUIRED, RequestTable
 
 AZURE = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 SERVELAB = (*DTYPES, PREFIX)
+FORMATS = ("auto", "azure", "servelab", "burstgpt", "mooncake", "vllm_bench", "access_log")
 
 
-def read_trace(path: Path, format: str = "auto") -> RequestTable:
+def read_trace(
+    path: Path, format: str = "auto", *, columns: LogColumns | None = None, max_bad_share: float = 0.0
+) -> RequestTable:
     """The requests of a trace.
 
-    Raises ServelabError, naming the file and the row or column, for: no file, no rows, a missing or unknown
-    column, a time or a length that is not a number, lengths below 1, rows out of order.
+    ``max_bad_share`` is the share of rows that may be left out because they cannot be used (with a
+    `TraceWarning` that counts and shows them); 0: the first is an error. ``columns`` says what an
+    ``access_log`` calls its columns.
+
+    Raises ServelabError, naming the file and the row or column, for: no file, no rows, more text than can be held,
+    a missing or unknown column, a time or a length that is not a number, lengths below 1, rows out of order.
     """
-    frame = _read_frame(path)
-    names = [str(c) for c in frame.columns]
-    if format == "auto":
-        format = _tell_format(path, names)
+    path = Path(path)
+    if format not in FORMATS:
+        raise ServelabError(f"format {format!r}{nearest(format, FORMATS)}: expected one of {_list(FORMATS)}")
+    if (columns is None) == (format == "access_log"):
+        raise ServelabError(f"columns are for format 'access_log', which needs them; format is {format!r}")
+    try:
+        if columns is not None:
+            return access_log.read(path, columns, max_bad_share)
+        if format == "auto" and path.suffix != ".parquet":
+            format = _tell_json(path)
+        if format == "mooncake":
+            return mooncake.read(path, max_bad_share)
+        if format == "vllm_bench":
+            return vllm_bench.read(path, max_bad_share)
+        frame = _read_frame(path)
+        names = [str(c) for c in frame.columns]
+        if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
+            raise ServelabError(f"{path}: columns must be separated by commas, got the header {names[0]!r}")
+        if format == "auto":
+            format = _tell_format(path, names)
+        if format == "burstgpt":
+            _refuse_empty(path, frame)
+            return burstgpt.read(path, frame, max_bad_share)
+        return _read_plain(path, format, frame, names, max_bad_share)
+    except ServelabError as error:
+        text = str(error)
+        raise error if text.startswith(str(path)) else ServelabError(f"{path}: {text}") from None
+
+
+def _read_plain(
+    path: Path, format: str, frame: pd.DataFrame, names: list[str], max_bad_share: float
+) -> RequestTable:
     required, known = (AZURE, AZURE) if format == "azure" else (REQUIRED, SERVELAB)
-    for name in required:
-        if name not in names:
-            hint = nearest(name, set(names) - set(known))
-            raise ServelabError(f"{path}: no column {name!r}{hint}; the file has {_list(names)}")
+    need_columns(path, names, required, lambda name: nearest(name, set(names) - set(known)))
     for name in names:
         if name not in known:
             raise ServelabError(
                 f"{path}: unknown column {name!r}{nearest(name, known)}; format {format!r} has {_list(known)}"
             )
-    if frame.empty:
-        raise ServelabError(f"{path}: the trace has no rows, expected at least 1")
-    columns = _azure_columns(path, frame) if format == "azure" else _servelab_columns(path, frame)
-    _check_order(path, columns["arrival_s"], frame[required[0]])
-    try:
-        if format == "servelab" and PREFIX in frame:
-            text = pd.DataFrame({**columns, PREFIX: frame[PREFIX].to_numpy()})
-            return RequestTable.from_frame(text)
-        return RequestTable.from_columns(**columns)
-    except ServelabError as error:
-        raise ServelabError(f"{path}: {error}") from None
+    _refuse_empty(path, frame)
+    check = RowCheck(path, len(frame), max_bad_share)
+    columns = (_azure_columns if format == "azure" else _servelab_columns)(check, frame)
+    keep = check.finish()
+    columns = {name: values[keep] for name, values in columns.items()}
+    if format == "azure":
+        columns["arrival_s"] = columns["arrival_s"] - columns["arrival_s"][0]
+    check_order(path, columns["arrival_s"], required[0], frame[required[0]], keep)
+    if format == "servelab" and PREFIX in frame:
+        return RequestTable.from_frame(pd.DataFrame({**columns, PREFIX: frame[PREFIX].to_numpy()[keep]}))
+    return RequestTable.from_columns(**columns)
 
 
 def write_trace(table: RequestTable, path: Path) -> Path:
@@ -73,85 +111,87 @@ def write_trace(table: RequestTable, path: Path) -> Path:
 
 
 def _read_frame(path: Path) -> pd.DataFrame:
-    path = Path(path)
-    if not path.is_file():
-        here = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise ServelabError(f"{path}: no such trace file{nearest(path.name, here)}")
-    if path.stat().st_size == 0:
-        raise ServelabError(f"{path}: the trace is empty (0 bytes)")
+    check_file(path)
     try:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
-        return pd.read_csv(path, low_memory=False)
+        with open_trace(path) as file:
+            return pd.read_csv(file, low_memory=False)
     except pd.errors.EmptyDataError:
         raise ServelabError(f"{path}: the trace is empty (no header)") from None
-    except (ValueError, OSError) as error:
+    except ServelabError:
+        raise
+    except UNREADABLE as error:
         raise ServelabError(f"{path}: cannot be read as a trace: {error}") from None
 
 
+def _refuse_empty(path: Path, frame: pd.DataFrame) -> None:
+    if frame.empty:
+        raise ServelabError(f"{path}: the trace has no rows, expected at least 1")
+
+
+def _tell_json(path: Path) -> str:
+    """``mooncake`` or ``vllm_bench`` for JSON, else ``auto``."""
+    try:
+        with open_trace(path) as file:
+            line = file.readline()
+    except ServelabError:
+        raise
+    except UNREADABLE as error:
+        raise ServelabError(f"{path}: cannot be read as a trace: {error}") from None
+    if not line.lstrip().startswith(b"{"):
+        return "auto"
+    try:
+        first = json.loads(line)
+    except ValueError:  # spread over lines, or damaged
+        return "mooncake" if ".jsonl" in path.name else "vllm_bench"
+    if "timestamp" in first or "hash_ids" in first:
+        return "mooncake"
+    if set(first) & {*vllm_bench.ARRAYS, "num_prompts", "completed", "request_throughput"}:
+        return "vllm_bench"
+    raise ServelabError(
+        f"{path}: not a known trace: lines of a mooncake trace have {_list(mooncake.REQUIRED)}, a result of vllm bench "
+        f"{_list(vllm_bench.ARRAYS)}; the file has {_list(list(first))}; for a log give format 'access_log' and columns"
+    )
+
+
 def _tell_format(path: Path, names: list[str]) -> str:
-    if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
-        raise ServelabError(f"{path}: columns must be separated by commas, got the header {names[0]!r}")
-    hits = {kind: sum(n in names for n in want) for kind, want in (("azure", AZURE), ("servelab", REQUIRED))}
+    kinds = (("azure", AZURE), ("servelab", REQUIRED), ("burstgpt", burstgpt.REQUIRED))
+    hits = {kind: sum(n in names for n in want) for kind, want in kinds}
+    if hits["burstgpt"] > max(hits["azure"], hits["servelab"]):
+        return "burstgpt"
     if hits["azure"] == hits["servelab"]:
-        hits = {
-            kind: sum(bool(nearest(n, names)) for n in want)
-            for kind, want in (("azure", AZURE), ("servelab", REQUIRED))
-        }
+        hits = {kind: sum(bool(nearest(n, names)) for n in want) for kind, want in kinds}
+        if hits["burstgpt"] > max(hits["azure"], hits["servelab"]):
+            return "burstgpt"
     if not any(hits.values()):
         raise ServelabError(
-            f"{path}: not a known trace: format 'azure' has {_list(AZURE)}, 'servelab' has {_list(REQUIRED)}; "
-            f"the file has {_list(names)}"
+            f"{path}: not a known trace: format 'azure' has {_list(AZURE)}, 'servelab' has {_list(REQUIRED)}, 'burstgpt' "
+            f"has {_list(burstgpt.REQUIRED)}; the file has {_list(names)}; for a log give format 'access_log' and columns"
         )
     return "azure" if hits["azure"] > hits["servelab"] else "servelab"
 
 
-def _azure_columns(path: Path, frame: pd.DataFrame) -> dict[str, np.ndarray]:
+def _azure_columns(check: RowCheck, frame: pd.DataFrame) -> dict[str, np.ndarray]:
     stamp = pd.to_datetime(frame["TIMESTAMP"], format="ISO8601", errors="coerce", utc=True)
-    _refuse(path, frame, "TIMESTAMP", stamp.isna().to_numpy(), "a time such as 2023-11-16 18:15:46.68")
+    check.refuse(
+        "TIMESTAMP", frame["TIMESTAMP"], stamp.isna().to_numpy(), "a time such as 2023-11-16 18:15:46.68"
+    )
     return {
-        "arrival_s": (stamp - stamp.iloc[0]).dt.total_seconds().to_numpy(),
-        "prompt_tokens": _tokens(path, frame, "ContextTokens"),
-        "output_tokens": _tokens(path, frame, "GeneratedTokens"),
+        "arrival_s": (stamp - stamp.min()).dt.total_seconds().to_numpy(),
+        "prompt_tokens": check.tokens("ContextTokens", frame["ContextTokens"]),
+        "output_tokens": check.tokens("GeneratedTokens", frame["GeneratedTokens"]),
     }
 
 
-def _servelab_columns(path: Path, frame: pd.DataFrame) -> dict[str, np.ndarray]:
+def _servelab_columns(check: RowCheck, frame: pd.DataFrame) -> dict[str, np.ndarray]:
     arrival_s = pd.to_numeric(frame["arrival_s"], errors="coerce").to_numpy(float)
-    _refuse(path, frame, "arrival_s", ~np.isfinite(arrival_s), "a number of seconds")
+    check.refuse("arrival_s", frame["arrival_s"], ~np.isfinite(arrival_s), "a number of seconds")
     columns = {"arrival_s": arrival_s}
     for name in ("prompt_tokens", "output_tokens", "max_tokens", "priority"):
         if name in frame:
-            columns[name] = _tokens(path, frame, name, least=None if name == "priority" else 1)
+            columns[name] = check.tokens(name, frame[name], least=None if name == "priority" else 1)
     return columns
-
-
-def _tokens(path: Path, frame: pd.DataFrame, name: str, least: int | None = 1) -> np.ndarray:
-    value = pd.to_numeric(frame[name], errors="coerce").to_numpy(float)
-    bad = ~(np.abs(value) <= INT32_MAX) | (value != np.floor(value))
-    _refuse(path, frame, name, bad, f"a whole number up to {INT32_MAX}")
-    if least is not None:
-        _refuse(path, frame, name, value < least, f"at least {least} token")
-    return value.astype(np.int32)
-
-
-def _refuse(path: Path, frame: pd.DataFrame, name: str, bad: np.ndarray, limit: str) -> None:
-    if bad.any():
-        row = int(np.argmax(bad))
-        value = frame[name].iloc[row]
-        got = "nothing (NaN)" if pd.isna(value) else repr(value.item() if hasattr(value, "item") else value)
-        more = f" (and {int(bad.sum()) - 1} more rows)" if bad.sum() > 1 else ""
-        raise ServelabError(f"{path}: row {row + 1}: {name} must be {limit}, got {got}{more}")
-
-
-def _check_order(path: Path, arrival_s: np.ndarray, shown: pd.Series) -> None:
-    late = np.flatnonzero(np.diff(arrival_s) < 0)
-    if late.size:
-        row = int(late[0]) + 1
-        raise ServelabError(
-            f"{path}: row {row + 1} is out of order: {shown.name} {shown.iloc[row]} comes before "
-            f"{shown.iloc[row - 1]} of row {row}; sort the trace by arrival"
-        )
 
 
 def _list(names: Sequence[str]) -> str:

@@ -1,0 +1,1 @@
+"""Readers of the formats of others: a module each, ``read(path, ...)`` gives a `RequestTable`."""
