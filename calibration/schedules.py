@@ -17,13 +17,13 @@ import numpy as np
 
 from simulator.engine.arrays import handle
 from simulator.engine.build import POLICIES, config_record, request_records
-from simulator.engine.kv_cache import OWN_STREAM, free_blocks
+from simulator.engine.kv_cache import free_blocks
 from simulator.engine.outputs import cancel, update
 from simulator.engine.queues import push_wait
 from simulator.engine.scheduler import schedule
 from simulator.engine.state import DECODE, GONE, NEW, NONE, Fleet, allocate
 from simulator.errors import ServelabError
-from simulator.workload.table import RequestTable
+from simulator.workload.table import OWN_STREAM, RequestTable
 
 FLAGS: dict[str, Any] = dict(
     max_num_active_seqs=None, long_prefill_token_threshold=0, long_prefill_token_threshold_adaptive=False,
@@ -82,7 +82,7 @@ def table_of(recording: dict[str, Any]) -> RequestTable:
             streams.append(OWN_STREAM + row[source] if isinstance(source, str) else int(source))
             tokens.append(int(n))
         start.append(len(streams))
-    return RequestTable(
+    return RequestTable.from_columns(
         arrival_s=np.arange(len(requests), dtype=float),
         prompt_tokens=np.array([q["prompt_tokens"] for q in requests], np.int32),
         output_tokens=np.array([q["output_tokens"] for q in requests], np.int32),
@@ -101,7 +101,7 @@ def fleet_of(recording: dict[str, Any]) -> Fleet:
     if "events" not in recording:
         flags["async_scheduling"] = False  # recorded one batch at a time
     table = table_of(recording)
-    config = config_record(flags, compose=1, named_streams=(table.segment_stream >= OWN_STREAM).any())
+    config = config_record(flags, compose=1, named_streams=table.names_own_streams)
     requests, levels = request_records(table, flags["max_model_len"], POLICIES[flags["scheduling_policy"]])
     return allocate(
         config, requests, 1, levels=levels, segment_stream=table.segment_stream,

@@ -57,6 +57,8 @@ def column(frame: pd.DataFrame, name: str) -> np.ndarray:
 def latency(requests: pd.DataFrame, name: str) -> np.ndarray:
     """A latency [s] per request, by its name in ``LATENCIES``; NaN where it is not defined.
 
+    ``deadline_s`` is no latency but the moment of the end [s], to be held against a deadline.
+
     >>> latency(pd.DataFrame({"arrival_s": [0.0], "first_token_s": [0.5], "end_s": [2.5],
     ...                       "generated_tokens": [5]}), "tpot_s")
     array([0.5])
@@ -65,6 +67,8 @@ def latency(requests: pd.DataFrame, name: str) -> np.ndarray:
         gaps = column(requests, "generated_tokens").astype(float) - 1.0
         gaps[gaps < 1.0] = np.nan
         return (column(requests, "end_s") - column(requests, "first_token_s")) / gaps
+    if name == "deadline_s":
+        return column(requests, "end_s")
     start, end = _SPANS[name]
     return column(requests, end) - column(requests, start)
 

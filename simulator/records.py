@@ -30,7 +30,7 @@ class Column:
 
 
 REQUESTS = (
-    Column("request_id", "i8", "", "row of the workload, in order of arrival"),
+    Column("request_id", "i8", "", "row of the workload"),
     Column("deployment", "i2", "", "index into the scenario's deployments; -1: never routed"),
     Column("replica", "i4", "", "replica of the deployment; -1: never routed"),
     Column("state", "i1", "", "how the request ended, a records.State"),
@@ -45,6 +45,9 @@ REQUESTS = (
     Column("priority", "i4", "", "lower is served first under scheduling_policy=priority"),
     Column("cached_tokens", "i4", "token", "prompt tokens found in the prefix cache at first admission"),
     Column("preemptions", "i4", "", "times it was preempted and recomputed"),
+    Column("traffic_class", "i2", "", "index into the workload's classes of traffic"),
+    Column("tenant", "i4", "", "index into the workload's tenants"),
+    Column("session", "i4", "", "requests of one conversation or agent have the same number; -1: none"),
 )
 
 STEPS = (
@@ -101,9 +104,16 @@ EVENTS = (
     Column("detail", "U", "", "in words"),
 )
 
+INTERRUPTIONS = (
+    Column("request_id", "i8", "", "row of the workload"),
+    Column("from_s", "f8", "s", "its last token before it was preempted, or left out of a batch"),
+    Column("to_s", "f8", "s", "its next token; with all batches logged only"),
+)
+
 TABLES = {
     "requests": REQUESTS,
     "steps": STEPS,
+    "interruptions": INTERRUPTIONS,
     "timeline": TIMELINE,
     "instances": INSTANCES,
     "events": EVENTS,

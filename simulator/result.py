@@ -10,19 +10,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from simulator import metrics
+from simulator import metrics, objectives
 from simulator.errors import ServelabError, nearest
+from simulator.explain import Explanation, explain
 from simulator.metrics import Window
 from simulator.records import TABLES, Column, State
-from simulator.slo import SloConfig, good_requests, judge
-from simulator.verdict import RunState, run_state, verdict_line
+from simulator.slo import SloConfig
+from simulator.verdict import RunState, run_state
 
 ITL = (
     Column("value_us", "i8", "us", "gap between two tokens of a request, rounded to a microsecond"),
     Column("count", "i8", "token", "how often it occurred"),
 )
 COLUMNS: dict[str, tuple[Column, ...]] = {**TABLES, "itl": ITL}
-FORMAT = 1  # of the files; raised when their shape changes
+FORMAT = 2  # of the files; raised when their shape changes
 
 
 def table(name: str, columns: Mapping[str, Any]) -> pd.DataFrame:
@@ -65,6 +66,7 @@ class Result:
     meta: dict[str, Any]
     requests: pd.DataFrame
     steps: pd.DataFrame
+    interruptions: pd.DataFrame
     timeline: pd.DataFrame
     instances: pd.DataFrame
     events: pd.DataFrame
@@ -108,10 +110,18 @@ class Result:
         return {"arrived": len(self.requests), **found}
 
     def good(self) -> np.ndarray:
-        """Which requests completed and met every limit of the SLO."""
-        slo = self.slo_config
-        latencies = {name: metrics.latency(self.requests, name) for name in slo.limits()}
-        return good_requests(metrics.completed(self.requests), latencies, slo)
+        """Which requests completed and met every limit of the SLO of their class."""
+        return objectives.good(self.requests, self.meta)
+
+    def breakdown(self, by: str = "traffic_class", window_s: float = 3600.0) -> pd.DataFrame:
+        """Attainment and percentiles by class, tenant, deployment or window: see `objectives.breakdown`."""
+        return objectives.breakdown(self.requests, self.meta, by, window_s)
+
+    def explain(self, request_id: int) -> Explanation:
+        """Where the time of one request went, and who was ahead of it: see `simulator.explain`."""
+        return explain(
+            self.requests, self.steps, self.interruptions, self.meta.get("steps") == "full", request_id
+        )
 
     def summary(self, trim_warmup_s: float = 0.0, trim_drain_s: float = 0.0) -> pd.DataFrame:
         """Everything asked of a run, long: metric, stat, value, unit. Definitions: :mod:`simulator.metrics`.
@@ -146,23 +156,11 @@ class Result:
         ]
 
     def slo(self, trim_warmup_s: float = 0.0, trim_drain_s: float = 0.0) -> pd.DataFrame:
-        """Each limit and all together (row ``all``) judged: see :func:`simulator.slo.judge`."""
+        """Each limit and all together (row ``all``) judged: see :func:`simulator.objectives.judged`."""
         return self._judge(metrics.measured(self.requests, trim_warmup_s, trim_drain_s))
 
     def _judge(self, window: Window) -> pd.DataFrame:
-        slo = self.slo_config
-        inside = window.holds(metrics.column(self.requests, "arrival_s"))
-        requests = self.requests if inside.all() else self.requests[inside]
-        latencies = {name: metrics.latency(requests, name) for name in slo.limits()}
-        done = metrics.completed(requests)
-        return judge(
-            metrics.column(requests, "arrival_s"),
-            done,
-            latencies,
-            slo,
-            window.length_s,
-            origin_s=window.start_s,
-        )
+        return objectives.judged(self.requests, self.meta, window)
 
     def state(self) -> RunState:
         """Stable, backlogged or overloaded, and why: see :mod:`simulator.verdict`."""
@@ -170,7 +168,7 @@ class Result:
 
     def verdict(self) -> str:
         """One sentence: ``meets SLO: yes|no, because ...``."""
-        return verdict_line(self.slo(), self.requests, self.slo_config, self.state(), self.partial)
+        return objectives.verdict(self.requests, self.meta, self.slo(), self.state(), self.partial)
 
     def to_parquet(self, folder: str | os.PathLike, overwrite: bool = False) -> Path:
         """Write one Parquet file a table, units and meanings in its schema's metadata, and ``meta.json``.

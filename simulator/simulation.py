@@ -1,5 +1,6 @@
 """simulate(scenario, seed) -> Result: the only place that makes an environment and a seed sequence."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -9,12 +10,12 @@ import numpy as np
 
 from simulator import records
 from simulator.catalog import GpuSpec, ModelSpec
+from simulator.cluster.clients import Clients
 from simulator.cluster.replicas import Replicas
 from simulator.cluster.router import make_router
 from simulator.cluster.run import Fleets, Progress, run_requests
 from simulator.engine.build import POLICIES, config_record, request_records
 from simulator.engine.config import EngineSettings, resolve
-from simulator.engine.kv_cache import OWN_STREAM
 from simulator.engine.state import KEYED, allocate
 from simulator.engine.step_time import StepTime, Work, build_step_time, work
 from simulator.engine.uncached import StepSeconds
@@ -22,7 +23,7 @@ from simulator.errors import ServelabError
 from simulator.result import Result
 from simulator.scenario import Deployment, Scenario
 from simulator.seeds import named_rng, named_seed
-from simulator.workload import RequestTable, generate
+from simulator.workload import RequestTable, TraceWarning, generate
 
 Steps = Literal["off", "sampled", "full"]
 QueueKey = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -91,22 +92,39 @@ def simulate(
     """
     root = np.random.SeedSequence(seed)
     found = [resolve_deployment(scenario, i) for i in range(len(scenario.deployments))]
-    table = (
-        requests
-        if requests is not None
-        else generate(scenario.workload, named_seed(root, "workload"), scenario.base_dir)
-    )
+    table, said = (requests, []) if requests is not None else _workload(scenario, root)
     fleets = Fleets([_replicas(scenario, r, table, steps, step_seconds, queue_key) for r in found])
     router = make_router(scenario.router, len(fleets), named_rng(root, "router"))
-    used, stopped_at = run_requests(fleets, router, table.arrival_s, method, progress)
+    timeout = scenario.client.timeout_s
+    used, stopped_at = run_requests(
+        fleets, router, table, np.inf if timeout is None else timeout, method, progress
+    )
+    tables, itl = _tables(fleets, found, table, stopped_at)
+    unsent = 0 if stopped_at is not None else len(table) - len(tables["requests"]["state"])
     meta = {
-        "scenario": scenario.to_mapping(), "seed": seed, "version": _version(), "method": used,
+        "scenario": scenario.to_mapping(), "seed": seed, "version": _version(), "method": used, "steps": steps,
         "partial": stopped_at is not None, "slo": scenario.slo.model_dump(), "prices": scenario.prices.model_dump(),
-        "notes": _notes(found, step_seconds, queue_key, stopped_at),
+        "notes": [*said, *_notes(found, step_seconds, queue_key, stopped_at, unsent)],
+        "traffic_classes": _classes(scenario, table), "tenants": list(table.tenants),
         "deployments": [_facts(r, step_seconds) for r in found],
     }  # fmt: skip
-    tables, itl = _tables(fleets, found, len(table), stopped_at)
     return Result.from_columns(meta, tables, *itl)
+
+
+def _workload(scenario: Scenario, root: np.random.SeedSequence) -> tuple[RequestTable, list[str]]:
+    """The requests, and what reading them gave to say."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", TraceWarning)
+        table = generate(scenario.workload, named_seed(root, "workload"), scenario.base_dir)
+    for warning in caught:
+        warnings.warn(warning.message, stacklevel=3)
+    return table, [str(w.message) for w in caught if issubclass(w.category, TraceWarning)]
+
+
+def _classes(scenario: Scenario, table: RequestTable) -> list[dict[str, Any]]:
+    """The classes of traffic, each with its own SLO or None."""
+    own = {c.name: c.slo for c in getattr(scenario.workload, "classes", ()) if c.slo is not None}
+    return [{"name": name, "slo": own[name].model_dump() if name in own else None} for name in table.classes]
 
 
 def _replicas(
@@ -127,15 +145,16 @@ def _replicas(
             )
         policy = KEYED
     rows, levels = request_records(table, r.settings.max_model_len, policy, keys)
+    rows["watched"] = Clients.watched(table)
     if timeout is not None:
         rows["deadline"] = table.arrival_s + timeout
     _check_pool(rows, r.settings)
     config = config_record(
         flags, policy=policy, host=r.step_time.host_s, step_code=r.step_time.code, timeouts=timeout is not None,
         sample_steps=SAMPLE_EVERY[steps], front_base=server.base_s, front_token=server.prompt_token_s,
-        fronts=server.processes, named_streams=(table.segment_stream >= OWN_STREAM).any(),
+        fronts=server.processes, named_streams=table.names_own_streams,
     )  # fmt: skip
-    last = float(table.arrival_s[-1]) if len(table) else 0.0
+    last = float(np.nanmax(table.arrival_s)) if len(table) else 0.0
     config["timeline"][0] = max(1.0, np.ceil(last / 100_000))
     return Replicas(
         allocate(
@@ -160,7 +179,7 @@ def _check_pool(rows: np.ndarray, settings: EngineSettings) -> None:
 
 
 def _tables(
-    fleets: Fleets, found: list[Resolved], n: int, stopped_at: float | None
+    fleets: Fleets, found: list[Resolved], table: RequestTable, stopped_at: float | None
 ) -> tuple[dict[str, dict[str, np.ndarray]], tuple[np.ndarray, np.ndarray]]:
     parts = fleets.parts
     requests = parts[0].requests(0)
@@ -168,8 +187,13 @@ def _tables(
         here = part.fleet.requests["replica"] >= 0
         for name, values in part.requests(i).items():
             requests[name][here] = values[here]
-    if stopped_at is not None:
-        came = requests["arrival_s"] <= stopped_at
+    for name in ("max_tokens", "priority", "traffic_class", "tenant", "session"):
+        requests[name][:] = getattr(table, name)
+    if stopped_at is not None or table.reacts:
+        came = requests["arrival_s"] <= (np.inf if stopped_at is None else stopped_at)
+        came &= np.isfinite(requests["arrival_s"])
+        if table.reacts:
+            came &= requests["replica"] >= 0
         requests = {name: values[came] for name, values in requests.items()}
     ends = [requests["end_s"], requests["arrival_s"]]
     end = max((float(np.nanmax(e)) for e in ends if len(e) and not np.isnan(e).all()), default=0.0)
@@ -178,6 +202,7 @@ def _tables(
     tables = {
         "requests": requests,
         "steps": _stack([p.steps(i) for i, p in enumerate(parts)]),
+        "interruptions": _stack([p.interruptions() for p in parts]),
         "timeline": _stack([p.timeline(i) for i, p in enumerate(parts)]),
         "instances": _stack(
             [_instances(p, i, r, end) for i, (p, r) in enumerate(zip(parts, found, strict=True))]
@@ -244,8 +269,13 @@ def _notes(
     step_seconds: StepSeconds | None,
     queue_key: QueueKey | None,
     stopped_at: float | None,
+    unsent: int,
 ) -> list[str]:
     notes = []
+    if unsent:
+        notes.append(
+            f"{unsent:,} requests of the workload were not sent: the time was over, or their session broke off"
+        )
     if stopped_at is not None:
         notes.append(f"partial: stopped at {stopped_at:.3f} s of simulated time")
     if step_seconds is not None:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-LIMITS = {"ttft_s": "TTFT", "tpot_s": "TPOT", "e2el_s": "E2EL"}
+LIMITS = {"ttft_s": "TTFT", "tpot_s": "TPOT", "e2el_s": "E2EL", "deadline_s": "deadline"}
 
 
 class SloConfig(BaseModel):
@@ -28,6 +28,10 @@ class SloConfig(BaseModel):
     e2el_s: float | None = Field(
         default=None, gt=0, allow_inf_nan=False, description="limit on end-to-end latency [s]"
     )
+    deadline_s: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False,
+        description="of offline jobs: when they must have ended [s since the start of the workload]",
+    )  # fmt: skip
     attainment: float = Field(
         default=0.99, gt=0, le=1, description="share of arrived requests that must be good"
     )

@@ -7,8 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    "errors", "records", "seeds", "catalog", "workload", "engine", "cluster", "slo", "cost.prices", "scenario",
-    "metrics", "verdict", "result", "replications", "simulation", "cost.bill", "present", "cli",
+    "errors", "records", "seeds", "catalog", "slo", "workload", "engine", "cluster", "cost.prices", "scenario",
+    "metrics", "verdict", "objectives", "explain", "result", "replications", "simulation", "cost.bill", "present", "cli",
 ]  # fmt: skip
 
 

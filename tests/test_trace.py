@@ -159,7 +159,7 @@ def test_bad_prefix_is_refused(tmp_path):
     frame = pd.read_csv(file(tmp_path, OURS)).assign(prefix_segments=["0:4", "0=4"])
     frame.to_parquet(tmp_path / "t.parquet")
     with pytest.raises(
-        ServelabError, match=r"request 1: prefix_segments must look like '3:512;7:64'.*got '0=4'"
+        ServelabError, match=r"request 1: prefix_segments must look like '3:512;r7:64'.*got '0=4'"
     ):
         read_trace(tmp_path / "t.parquet")
 

@@ -9,10 +9,12 @@ from simulator.engine import front, loop
 from simulator.engine.arrays import handle
 from simulator.engine.state import STEP, WINDOW, Fleet
 from simulator.engine.state import records as structured
-from simulator.engine.uncached import StepSeconds, python_loop
+from simulator.engine.uncached import StepSeconds, python_handle, python_loop
 from simulator.records import State
 
 BATCHES_PER_CALL = 50_000  # about 0.1 s of computing, so that progress, Ctrl-C and cancelling work
+COMPLETED = int(State.COMPLETED)
+STUCK = "the scheduler cannot plan any waiting request: a fault of the simulator, please report it"
 
 
 class Replicas:
@@ -24,26 +26,30 @@ class Replicas:
 
     def __init__(self, fleet: Fleet, step_seconds: StepSeconds | None = None) -> None:
         self.fleet = fleet
-        self._handle = handle(fleet)
+        self.handle = handle(fleet)
         # a live view: requests taken and not ended, per replica
         self.outstanding = fleet.replica["unfinished"]
+        plain = fleet.requests.view(np.ndarray)  # a record array is slow to reach into
+        self._state, self._arrival, self._deadline = plain["state"], plain["arrival"], plain["deadline"]
         self._steps: list[np.ndarray] = []
         self._over: list[np.ndarray] = []
-        self._python_loop = python_loop(step_seconds) if step_seconds else None
+        self._gaps: list[np.ndarray] = []
+        self.python_loop = python_loop(step_seconds) if step_seconds else None
 
     def __len__(self) -> int:
         return len(self.fleet.replica)
 
     def _replace(self, **arrays: np.ndarray) -> None:
         self.fleet = self.fleet._replace(**arrays)
-        self._handle = handle(self.fleet)
+        self.handle = handle(self.fleet)
 
-    def _make_room(self) -> None:
+    def make_room(self) -> None:
         """Empty the logs and lengthen the timeline."""
         log = self.fleet.log
         self._steps.append(self.fleet.steps[: log[0]].copy())
         self._over.append(self.fleet.itl_over[: log[1]].copy())
-        log[:] = 0
+        self._gaps.append(self.fleet.gaps[: log[2]].copy())
+        log[:3] = 0
         ends = self.fleet.batch["end"].max()
         if ends >= self.fleet.config[0].timeline * self.fleet.window.shape[1]:
             width = max(2 * self.fleet.window.shape[1], int(ends / self.fleet.config[0].timeline) + 2)
@@ -53,16 +59,16 @@ class Replicas:
 
     def _call(self, until: float) -> int:
         """One call of the loop; returns why it came back."""
-        if self._python_loop is None:
-            code = loop.advance(self._handle, until, BATCHES_PER_CALL)
+        if self.python_loop is None:
+            code = loop.advance(self.handle, until, BATCHES_PER_CALL)
         else:
-            code = self._python_loop(self.fleet, self._handle, until, BATCHES_PER_CALL)
-        if code == loop.STUCK:
-            raise RuntimeError(
-                "the scheduler cannot plan any waiting request: a fault of the simulator, please report it"
+            code = self.python_loop["advance"](
+                python_handle(self.fleet, self.handle), until, BATCHES_PER_CALL
             )
+        if code == loop.STUCK:
+            raise RuntimeError(STUCK)
         if code == loop.FULL:
-            self._make_room()
+            self.make_room()
         return code
 
     def advance(self, until: float) -> None:
@@ -71,19 +77,33 @@ class Replicas:
         while code not in (loop.REACHED, loop.IDLE):
             code = self._call(until)
 
+    def arrives(self, row: int, at: float, timeout_s: float) -> None:
+        """Request ``row``, whose arrival was not known beforehand, arrives at ``at`` [s]."""
+        self._arrival[row], self._deadline[row] = at, at + timeout_s
+
+    def noticed(self) -> list[tuple[int, bool]]:
+        """Watched requests that ended since the last call: row, and whether completed."""
+        count = int(self.fleet.log[3])
+        if not count:
+            return []
+        self.fleet.log[3] = 0
+        rows = self.fleet.noticed[:count]
+        done = (self._state[rows] == COMPLETED).tolist()
+        return list(zip(rows.tolist(), done, strict=True))
+
     def push(self, row: int, replica: int) -> bool:
         """Request ``row`` arrives at ``replica`` now (the fleet stands at its arrival); False if rejected."""
-        return bool(front.accept(self._handle, replica, row))
+        return bool(front.accept(self.handle, replica, row))
 
     def cancel(self, row: int, at: float) -> None:
         """The client of request ``row`` cancels it at ``at`` [s], where the fleet stands."""
         replica = int(self.fleet.requests["replica"][row])
         if replica >= 0:
-            front.abandon(self._handle, replica, row, at, int(State.CANCELLED))
+            front.abandon(self.handle, replica, row, at, int(State.CANCELLED))
 
     def peek(self) -> float:
         """Earliest time [s] at which a replica changes by itself; inf when all are idle. Changes nothing."""
-        return min(loop.peek(self._handle, j) for j in range(len(self)))
+        return min(loop.peek(self.handle, j) for j in range(len(self)))
 
     def expect(self, replica_of: np.ndarray) -> None:
         """All requests whose replica is known beforehand: row i goes to ``replica_of[i]``, -1: not here."""
@@ -145,6 +165,12 @@ class Replicas:
         for column, name in (("running_mean", "running"), ("waiting_mean", "waiting"), ("kv_mean", "kv")):
             out[column][:] = cells[name] / cells["steps"]
         return out
+
+    def interruptions(self) -> dict[str, np.ndarray]:
+        """Columns of `records.INTERRUPTIONS`."""
+        rows = np.concatenate([*self._gaps, self.fleet.gaps[: self.fleet.log[2]]])
+        rows = rows[np.lexsort((rows[:, 1], rows[:, 0]))]
+        return {"request_id": rows[:, 0].astype("i8"), "from_s": rows[:, 1], "to_s": rows[:, 2]}
 
     def itl(self) -> tuple[np.ndarray, np.ndarray]:
         """Inter-token latencies: value [us] and count."""

@@ -6,12 +6,18 @@ from contextlib import suppress
 from itertools import accumulate
 from math import inf, nextafter
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import simpy
 
-from simulator.cluster.replicas import Replicas
+from simulator.cluster.clients import Clients
+from simulator.cluster.replicas import BATCHES_PER_CALL, STUCK, Replicas
 from simulator.cluster.router import Router, fixed_choices
+from simulator.engine import loop
+from simulator.engine.compiled import JIT
+from simulator.engine.uncached import python_handle
+from simulator.workload.table import RequestTable
 
 Progress = Callable[[float, int], None]  # simulated time [s], requests that have arrived
 SLICE_S = 0.1  # computing time between two looks at Ctrl-C and progress
@@ -23,6 +29,7 @@ class Fleets:
     def __init__(self, parts: Sequence[Replicas]) -> None:
         self.parts = parts
         self.first = [0, *accumulate(len(p) for p in parts)]
+        self._handles: Any = None
 
     def __len__(self) -> int:
         return self.first[-1]
@@ -41,6 +48,36 @@ class Fleets:
         for part in self.parts:
             part.advance(until)
 
+    def arrives(self, row: int, at: float, timeout_s: float) -> None:
+        """Request ``row``, whose arrival was not known beforehand, arrives at ``at`` [s]."""
+        for part in self.parts:
+            part.arrives(row, at, timeout_s)
+
+    def to_notice(self, until: float) -> tuple[float, list[tuple[int, bool]]]:
+        """Advance all replicas in step to ``until`` [s], sooner to where a watched request has ended.
+
+        Returns the time reached, all outputs at it handed over, and what ended there: row, whether completed.
+        It may also come back earlier without any, after `BATCHES_PER_CALL` batches.
+        """
+        python = self.parts[0].python_loop
+        if python is not None:
+            handles: Any = [python_handle(p.fleet, p.handle) for p in self.parts]
+            code, which, reached = python["until_notice"](handles, until, BATCHES_PER_CALL)
+        else:
+            if self._handles is None:
+                self._handles = (
+                    np.stack([p.handle for p in self.parts]) if JIT else [p.fleet for p in self.parts]
+                )
+            code, which, reached = loop.until_notice(self._handles, until, BATCHES_PER_CALL)
+        if code == loop.STUCK:
+            raise RuntimeError(STUCK)
+        if code == loop.FULL:
+            self.parts[which].make_room()
+            self._handles = None
+        if code not in (loop.REACHED, loop.IDLE):
+            reached = min(reached, nextafter(until, -inf))  # something at that time may be left to do
+        return reached, [ended for part in self.parts for ended in part.noticed()]
+
     def expect(self, choices: np.ndarray) -> None:
         for i, part in enumerate(self.parts):
             local = choices - self.first[i]
@@ -53,16 +90,19 @@ class Fleets:
 
 
 def run_requests(
-    fleets: Fleets, router: Router, arrival_s: np.ndarray, method: str, progress: Progress
+    fleets: Fleets, router: Router, table: RequestTable, timeout_s: float, method: str, progress: Progress
 ) -> tuple[str, float | None]:
     """Serve all requests; returns the method used and, after Ctrl-C, the simulated time [s] reached.
 
-    ``method`` is ``auto``, ``compiled`` (one pass; needs a router that does not look at the replicas) or ``simpy``.
+    ``method`` is ``auto``, ``compiled`` (one pass; needs a router that does not look at the replicas, and requests
+    that do not wait for answers) or ``simpy``.
     """
-    choices = None if method == "simpy" else fixed_choices(router, len(arrival_s))
+    if table.reacts:
+        return "simpy", _with_answers(fleets, router, table, timeout_s, progress)
+    choices = None if method == "simpy" else fixed_choices(router, len(table))
     if choices is None:
-        return "simpy", _with_simpy(fleets, router, arrival_s, progress)
-    return "compiled", _in_one_pass(fleets, choices, arrival_s, progress)
+        return "simpy", _with_simpy(fleets, router, table.arrival_s, progress)
+    return "compiled", _in_one_pass(fleets, choices, table.arrival_s, progress)
 
 
 def _in_one_pass(
@@ -107,6 +147,44 @@ def _with_simpy(fleets: Fleets, router: Router, arrival_s: np.ndarray, progress:
         env.run()
         for _ in fleets.drain():
             progress(env.now, len(times))
+    except KeyboardInterrupt:
+        with suppress(KeyboardInterrupt):
+            fleets.advance(env.now)
+        return float(env.now)
+    return None
+
+
+def _with_answers(
+    fleets: Fleets, router: Router, table: RequestTable, timeout_s: float, progress: Progress
+) -> float | None:
+    """Requests that may wait for answers: the replicas go from one such answer, or arrival, to the next."""
+    env, clients = simpy.Environment(), Clients(table)
+    state: dict[str, Any] = {"sent": 0, "said": perf_counter()}
+
+    def requests() -> Generator[simpy.Event, None, None]:
+        while True:
+            due = clients.due()
+            reached, ended = fleets.to_notice(due)
+            if perf_counter() - state["said"] > SLICE_S:
+                state["said"] = perf_counter()
+                progress(env.now, state["sent"])
+            if env.now < reached < inf:
+                yield at(env, reached)
+            for row, completed in ended:
+                clients.ended(row, env.now, completed)
+            if ended or reached < due:
+                continue
+            if due == inf:
+                return
+            row = clients.take()
+            state["sent"] += 1
+            fleets.arrives(row, due, timeout_s)
+            if not fleets.push(row, router.choose(row, fleets.outstanding())):
+                clients.ended(row, due, False)
+
+    env.process(requests())
+    try:
+        env.run()
     except KeyboardInterrupt:
         with suppress(KeyboardInterrupt):
             fleets.advance(env.now)

@@ -29,7 +29,7 @@ LAYOUT: dict[str, tuple[np.dtype, int]] = {
     "block": (state.BLOCK, 2), "table": (_I4, 3), "bucket": (_I4, 2), "free_block": (_I4, 2),
     "head_hash": (np.dtype("u8"), 2), "hit": (_I4, 2), "segment_stream": (_I8, 1), "segment_tokens": (_I4, 1),
     "step_params": (_F8, 1), "itl": (_I8, 1), "itl_over": (_I8, 2), "steps": (state.STEP, 1),
-    "window": (state.WINDOW, 2), "log": (_I8, 1),
+    "window": (state.WINDOW, 2), "gaps": (_F8, 2), "noticed": (_I4, 1), "log": (_I8, 1),
 }  # fmt: skip
 
 
@@ -90,3 +90,4 @@ head_hash, hit = _reach("head_hash"), _reach("hit")
 segment_stream, segment_tokens = _reach("segment_stream"), _reach("segment_tokens")
 step_params, itl, itl_over = _reach("step_params"), _reach("itl"), _reach("itl_over")
 steps, window, log = _reach("steps"), _reach("window"), _reach("log")
+gaps, noticed = _reach("gaps"), _reach("noticed")

@@ -45,6 +45,8 @@ def has_room(H, j, t):
         return False
     if A.log(H)[1] + 2 * A.slot(H).shape[1] + 2 > len(A.itl_over(H)):
         return False
+    if A.config(H)[0].sample_steps == 1 and A.log(H)[2] + 2 * A.slot(H).shape[1] + 2 > len(A.gaps(H)):
+        return False
     return t < A.config(H)[0].timeline * A.window(H).shape[1]
 
 
@@ -183,3 +185,43 @@ def advance(H, until, most):
             return code
         worst = max(worst, code) if code != IDLE else worst
     return worst
+
+
+@compiled
+def next_change(H, j):
+    """Time [s] of what replica ``j`` does next by itself, and whether that is planning a batch."""
+    c = A.replica(H)[j]
+    t, plans = peek(H, j), c.phase != WAIT
+    gives_up = next_deadline(H, j)
+    return (gives_up, False) if gives_up < t or (plans and gives_up == t) else (t, plans)
+
+
+@compiled
+def until_notice(fleets, until, most):
+    """Advance several fleets in step to ``until`` [s] or, sooner, to where a watched request has ended.
+
+    At one time all outputs come before any batch is planned. Returns the reason, the fleet it concerns (`FULL`,
+    `STUCK`) and the time reached: all that happens before it is done, and all outputs at it.
+    """
+    reached, steps = -np.inf, 0
+    while True:
+        first, plans, f, j = np.inf, True, 0, 0
+        for i in range(len(fleets)):
+            for k in range(len(A.replica(fleets[i]))):
+                t, planning = next_change(fleets[i], k)
+                if t < first or (t == first and plans and not planning):
+                    first, plans, f, j = t, planning, i, k
+        if first > until or first == np.inf or (plans and first == until):
+            for i in range(len(fleets)):
+                for k in range(len(A.replica(fleets[i]))):
+                    run(fleets[i], k, until, 1)
+            return (IDLE if first == np.inf else REACHED), 0, until
+        if steps >= most:
+            return CHUNK, 0, max(reached, first if plans else reached)
+        code = run(fleets[f], j, np.nextafter(first, np.inf) if plans else first, most)
+        if code == FULL or code == STUCK:
+            return code, f, reached
+        reached = first
+        steps += 1
+        if A.log(fleets[f])[3] > 0:
+            until = min(until, first)

@@ -51,6 +51,18 @@ def emit(H, j, r, t):
 
 
 @compiled
+def note_gap(H, r, before, t):
+    """Log request ``r`` if batches, the last one ended at ``before`` [s], gave it no token before the one at ``t``."""
+    last = A.requests(H)[r].last
+    if A.config(H)[0].sample_steps == 1 and last < before:
+        n = A.log(H)[2]
+        A.gaps(H)[n, 0] = r
+        A.gaps(H)[n, 1] = last
+        A.gaps(H)[n, 2] = t
+        A.log(H)[2] = n + 1
+
+
+@compiled
 def tick(H, j, t):
     """Bring the integral of unfinished requests over time up to ``t`` [s]."""
     c = A.replica(H)[j]
@@ -69,6 +81,10 @@ def ended(H, j, r, t, state):
     q.end = t
     A.replica(H)[j].unfinished -= 1
     past_prefill(H, j, r)
+    if q.watched:
+        n = A.log(H)[3]
+        A.noticed(H)[n] = r
+        A.log(H)[3] = n + 1
 
 
 @compiled
@@ -109,13 +125,14 @@ def finish_due(H, j, b, t):
 
 
 @compiled
-def hand_over_extras(H, j, b, t):
-    """Tokens of requests that left DECODE while batch ``b`` was in flight."""
+def hand_over_extras(H, j, b, before, t):
+    """Tokens of requests that left DECODE while batch ``b`` was in flight; the batch before ended at ``before``."""
     for i in range(b.extras):
         r = A.extra(H)[j, b.k & 1, i]
         q = A.requests(H)[r]
         if q.status == GONE:
             continue
+        note_gap(H, r, before, t)
         emit(H, j, r, t)
         q.out += 1
         if q.status == RUNNING:
@@ -133,10 +150,12 @@ def update(H, j, t):
     c = A.replica(H)[j]
     k = c.updated + 1
     b = A.batch(H)[j, k & 1]
-    count_interval(H, t - c.updated_at, b.regular)
+    before = c.updated_at
+    count_interval(H, t - before, b.regular)
     for i in range(b.entries):
         r = A.entry(H)[j, k & 1, i]
         if A.requests(H)[r].status == RUNNING and A.requests(H)[r].extra != k:
+            note_gap(H, r, before, t)
             emit(H, j, r, t)
     c.updated = k
     c.updated_at = t
@@ -149,7 +168,7 @@ def update(H, j, t):
                 publish_full(H, j, s, p.computed + (k - p.join + 1))
             s = p.phase_next
         c.hashed_k = k
-    hand_over_extras(H, j, b, t)
+    hand_over_extras(H, j, b, before, t)
     finish_due(H, j, b, t)
 
 

@@ -34,6 +34,7 @@ REQUEST = np.dtype(
         ("prompt", "i4"), ("length", "i4"), ("cap", "i4"), ("out", "i4"), ("level", "i4"),
         ("cached", "i4"), ("preempted", "i4"), ("slot", "i4"), ("next", "i4"), ("prev", "i4"),
         ("follow", "i4"), ("abort_next", "i4"), ("replica", "i4"), ("state", "i1"), ("status", "i1"), ("in_prefill", "i1"),
+        ("watched", "i1"),
     ],
     align=True,
 )  # fmt: skip
@@ -119,6 +120,7 @@ class Fleet(NamedTuple):
 
     ``batch[j, k & 1]`` is batch k while it is in flight; ``entry`` lists the requests whose last prefill chunk
     it holds, ``extra`` those that left DECODE while it was in flight and whose token is handed over alone.
+    ``gaps`` lists request, from and to [s] of decoding that was interrupted; ``noticed`` the watched requests that ended.
     """
 
     config: np.ndarray
@@ -150,7 +152,9 @@ class Fleet(NamedTuple):
     itl_over: np.ndarray
     steps: np.ndarray
     window: np.ndarray
-    log: np.ndarray  # log[0]: rows used in steps, log[1]: rows used in itl_over
+    gaps: np.ndarray
+    noticed: np.ndarray
+    log: np.ndarray  # rows used in steps, itl_over, gaps, noticed
 
 
 def records(shape: int | tuple[int, ...], dtype: np.dtype) -> Any:
@@ -229,5 +233,7 @@ def allocate(
         itl_over=np.zeros((4096 + 4 * slots, 2), np.int64),
         steps=records(max(step_rows, 1), STEP),
         window=records((replicas, windows), WINDOW),
-        log=np.zeros(2, np.int64),
+        gaps=np.zeros((4096 + 4 * slots if c.sample_steps == 1 else 1, 3)),
+        noticed=np.zeros(int(np.count_nonzero(requests.watched)) + 1, np.int32),
+        log=np.zeros(4, np.int64),
     )  # fmt: skip

@@ -18,8 +18,10 @@ class _Both(NamedTuple):
     handle: Any
 
 
-def python_loop(step_seconds: StepSeconds) -> Callable[[Fleet, Any, float, int], int]:
-    """``advance(fleet, handle, until, most)``: `loop.advance` timed by ``step_seconds`` in place of the built-in models.
+def python_loop(step_seconds: StepSeconds) -> dict[str, Callable[..., Any]]:
+    """``advance`` and ``until_notice`` of `loop`, timed by ``step_seconds`` in place of the built-in models.
+
+    What they take for a handle is `python_handle`.
 
     ``step_seconds(code, p, tokens, prefill_tokens, prefill_seqs, prefill_pairs, prefill_kv, decode_seqs,
     decode_kv, sampled)`` returns the GPU time of a batch [s]; see `step_time.gpu_seconds`.
@@ -32,8 +34,12 @@ def python_loop(step_seconds: StepSeconds) -> Callable[[Fleet, Any, float, int],
             if hasattr(value, "py_func"):
                 scope[name] = lambda H, *rest, call=value: call(H.handle, *rest)
     scope["gpu_seconds"] = step_seconds
-    for name in ("begin", "run", "advance"):
+    for name in ("begin", "run", "advance", "until_notice"):
         compiled = getattr(loop, name)
         scope[name] = FunctionType(getattr(compiled, "py_func", compiled).__code__, scope, name)
-    advance = scope["advance"]
-    return lambda fleet, handle, until, most: advance(_Both(fleet, handle) if JIT else fleet, until, most)
+    return {name: scope[name] for name in ("advance", "until_notice")}
+
+
+def python_handle(fleet: Fleet, handle: Any) -> Any:
+    """The handle of ``fleet`` for the functions of `python_loop`."""
+    return _Both(fleet, handle) if JIT else fleet

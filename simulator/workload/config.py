@@ -4,10 +4,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from simulator.slo import SloConfig
 from simulator.workload.formats.access_log import LogColumns
 from simulator.workload.lengths import LengthConfig, Positive, Tokens, Weight
 from simulator.workload.presets import preset
 from simulator.workload.processes import ArrivalConfig
+from simulator.workload.sessions import ClosedLoop, Session
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
@@ -157,6 +159,9 @@ class TrafficClass(_Config):
     max_tokens     what each client asks for [token], as in the other sources
     priority       of all its requests, lower is served first
     shared_prefix  system prompts of this class alone
+    session        its arrivals are those of sessions, whose later requests wait for the answers before them
+    tenants        who sends them, with weights; a session has one
+    slo            its own objectives; null: those of the scenario
     """
 
     model_config = ConfigDict(
@@ -165,13 +170,16 @@ class TrafficClass(_Config):
 
     preset: str | None = None
     name: Annotated[str, Field(min_length=1)] = "traffic"
-    arrivals: ArrivalConfig
+    arrivals: ArrivalConfig | ClosedLoop = Field(discriminator="kind")
     prompt_tokens: LengthConfig
     output_tokens: LengthConfig
     correlation: Annotated[float, Field(gt=-1, lt=1, allow_inf_nan=False, strict=True)] = 0.0
     max_tokens: Tokens | None = None
     priority: Annotated[int, Field(ge=-(2**31) + 1, le=2**31 - 1, strict=True)] = 0
     shared_prefix: SharedPrefix | None = None
+    session: Session | None = None
+    tenants: dict[Annotated[str, Field(min_length=1)], Positive] | None = None
+    slo: SloConfig | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -185,8 +193,9 @@ class TrafficClass(_Config):
 class SyntheticWorkload(_Config):
     """Classes of traffic, laid over each other. See docs/workloads.md.
 
-    Give exactly one of ``duration_s`` (all arrivals before it) and ``requests`` (so many in all). A class draws
-    from seeds found by its name: changing one leaves the others as they were.
+    Give exactly one of ``duration_s`` (all arrivals before it, later turns of sessions too) and ``requests`` (so many
+    in all; not where there are sessions or closed loops). Of closed loops alone neither is needed. A class draws from
+    seeds found by its name: changing one leaves the others as they were.
     """
 
     source: Literal["synthetic"] = "synthetic"
@@ -196,9 +205,16 @@ class SyntheticWorkload(_Config):
 
     @model_validator(mode="after")
     def _usable(self) -> "SyntheticWorkload":
-        if (self.duration_s is None) == (self.requests is None):
+        loops = [isinstance(c.arrivals, ClosedLoop) for c in self.classes]
+        given = (self.duration_s is not None) + (self.requests is not None)
+        if given != 1 and not (given == 0 and all(loops)):
             got = f"duration_s={self.duration_s}, requests={self.requests}"
             raise ValueError(f"give exactly one of duration_s and requests, got {got}")
+        if self.requests is not None and (any(loops) or any(c.session for c in self.classes)):
+            raise ValueError(
+                f"requests ({self.requests}) does not say which requests of sessions and closed loops it counts; "
+                "give duration_s"
+            )
         names = [c.name for c in self.classes]
         for name in names:
             if names.count(name) > 1:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,7 @@ def _poisson(config: PoissonWorkload, seed: np.random.SeedSequence) -> RequestTa
         priority = levels[
             np.minimum(np.searchsorted(np.cumsum(weights) / weights.sum(), u, "right"), len(levels) - 1)
         ]
-    prefix: dict[str, np.ndarray] = {}
+    prefix: dict[str, Any] = {}
     if config.shared_prefix is not None:
         group = draw_groups(config.shared_prefix, n, named_rng(seed, "shared_prefix"))
         shares = group >= 0
@@ -80,21 +81,22 @@ def _replay(config: TraceWorkload, seed: np.random.SeedSequence, base_dir: Path)
     path = Path(base_dir) / config.path
     table = read_trace(path, config.format, columns=config.columns, max_bad_share=config.max_bad_share)
     end_s = np.inf if config.end_s is None else config.end_s
-    first, last = np.searchsorted(table.arrival_s, [config.start_s, end_s])
+    last_s = float(np.nanmax(table.arrival_s))
+    first, last = 0, len(table)
+    if (config.start_s, config.end_s) != (0.0, None):
+        first, last = np.searchsorted(table.arrival_s, [config.start_s, end_s])
     if first >= last:
         raise ServelabError(
             f"{path}: no request between start_s {config.start_s} and end_s {config.end_s}; "
-            f"the trace lasts {table.arrival_s[-1]:.3f} s"
+            f"the trace lasts {last_s:.3f} s"
         )
-    observed_s = (float(table.arrival_s[-1]) if config.end_s is None else config.end_s) - config.start_s
-    table = table.slice(int(first), int(last))
-    table = replace(table, arrival_s=table.arrival_s - config.start_s)
+    observed_s = (last_s if config.end_s is None else config.end_s) - config.start_s
     try:
+        table = table.slice(int(first), int(last))
+        table = replace(table, arrival_s=table.arrival_s - config.start_s)
         table = _transformed(config, table, observed_s, seed)
     except ServelabError as error:
         raise ServelabError(f"{path}: {error}") from None
-    if config.limit is not None:
-        table = table.slice(0, config.limit)
     if config.max_tokens is None:
         return table
     output, asked = limit_output(table.output_tokens, config.max_tokens)
@@ -104,7 +106,7 @@ def _replay(config: TraceWorkload, seed: np.random.SeedSequence, base_dir: Path)
 def _transformed(
     config: TraceWorkload, table: RequestTable, observed_s: float, seed: np.random.SeedSequence
 ) -> RequestTable:
-    """``table``, which was observed for so long [s], thinned, resampled and on another clock."""
+    """``table``, which was observed for so long [s], thinned, resampled, on another clock, cut to ``limit``."""
     if config.sample < 1:
         table = thin(table, config.sample, named_rng(seed, "sample"))
     if config.bootstrap is not None and len(table):
@@ -114,5 +116,8 @@ def _transformed(
     if not len(table):
         raise ServelabError(f"no request is left of sample {config.sample} and bootstrap {config.bootstrap}")
     if config.rate_rps is not None:
-        return rescale(table, observed_s, config.rate_rps)
-    return replace(table, arrival_s=table.arrival_s / config.rate_scale)
+        table = rescale(table, observed_s, config.rate_rps)
+    elif config.rate_scale != 1:
+        table.refuse_parts()
+        table = replace(table, arrival_s=table.arrival_s / config.rate_scale)
+    return table if config.limit is None else table.slice(0, config.limit)

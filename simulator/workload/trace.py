@@ -13,6 +13,7 @@ after the header; requests are counted from 0. Any text may be packed with gzip.
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,11 +22,11 @@ from simulator.errors import ServelabError, nearest
 from simulator.workload.files import UNREADABLE, check_file, open_trace
 from simulator.workload.formats import access_log, burstgpt, mooncake, vllm_bench
 from simulator.workload.formats.access_log import LogColumns
+from simulator.workload.frame import KNOWN, NAMED, PREFIX, REQUIRED
 from simulator.workload.rows import RowCheck, check_order, need_columns
-from simulator.workload.table import DTYPES, PREFIX, REQUIRED, RequestTable
+from simulator.workload.table import COLUMNS, NONE, RequestTable
 
 AZURE = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
-SERVELAB = (*DTYPES, PREFIX)
 FORMATS = ("auto", "azure", "servelab", "burstgpt", "mooncake", "vllm_bench", "access_log")
 
 
@@ -73,7 +74,7 @@ def read_trace(
 def _read_plain(
     path: Path, format: str, frame: pd.DataFrame, names: list[str], max_bad_share: float
 ) -> RequestTable:
-    required, known = (AZURE, AZURE) if format == "azure" else (REQUIRED, SERVELAB)
+    required, known = (AZURE, AZURE) if format == "azure" else (REQUIRED, KNOWN)
     need_columns(path, names, required, lambda name: nearest(name, set(names) - set(known)))
     for name in names:
         if name not in known:
@@ -84,13 +85,23 @@ def _read_plain(
     check = RowCheck(path, len(frame), max_bad_share)
     columns = (_azure_columns if format == "azure" else _servelab_columns)(check, frame)
     keep = check.finish()
-    columns = {name: values[keep] for name, values in columns.items()}
-    if format == "azure":
-        columns["arrival_s"] = columns["arrival_s"] - columns["arrival_s"][0]
-    check_order(path, columns["arrival_s"], required[0], frame[required[0]], keep)
-    if format == "servelab" and PREFIX in frame:
-        return RequestTable.from_frame(pd.DataFrame({**columns, PREFIX: frame[PREFIX].to_numpy()[keep]}))
-    return RequestTable.from_columns(**columns)
+    if format == "servelab":
+        return _own(path, frame, columns, keep)
+    kept: dict[str, Any] = {name: values[keep] for name, values in columns.items()}
+    kept["arrival_s"] = kept["arrival_s"] - kept["arrival_s"][0]
+    check_order(path, kept["arrival_s"], required[0], frame[required[0]], keep)
+    return RequestTable.from_columns(**kept)
+
+
+def _own(path: Path, frame: pd.DataFrame, columns: dict[str, np.ndarray], keep: np.ndarray) -> RequestTable:
+    """Rows ``keep`` of a file in our own format, whose numbers are ``columns``."""
+    free = columns["after"][keep] == NONE if "after" in columns else np.ones(len(keep), bool)
+    check_order(path, columns["arrival_s"][keep][free], "arrival_s", frame["arrival_s"], keep[free])
+    rest = [name for name in (*NAMED, PREFIX) if name in frame]
+    table = RequestTable.from_frame(pd.DataFrame({**columns, **frame[rest]}).iloc[keep])
+    if len(keep) < len(frame):
+        table.refuse_parts()
+    return table
 
 
 def write_trace(table: RequestTable, path: Path) -> Path:
@@ -185,12 +196,20 @@ def _azure_columns(check: RowCheck, frame: pd.DataFrame) -> dict[str, np.ndarray
 
 
 def _servelab_columns(check: RowCheck, frame: pd.DataFrame) -> dict[str, np.ndarray]:
-    arrival_s = pd.to_numeric(frame["arrival_s"], errors="coerce").to_numpy(float)
-    check.refuse("arrival_s", frame["arrival_s"], ~np.isfinite(arrival_s), "a number of seconds")
-    columns = {"arrival_s": arrival_s}
-    for name in ("prompt_tokens", "output_tokens", "max_tokens", "priority"):
-        if name in frame:
-            columns[name] = check.tokens(name, frame[name], least=None if name == "priority" else 1)
+    columns = {}
+    for name, (dtype, _) in COLUMNS.items():
+        if name not in frame or name in NAMED or name == "arrival_s":
+            continue
+        if dtype is np.float64:
+            columns[name] = pd.to_numeric(frame[name], errors="coerce").to_numpy(float)
+            check.refuse(name, frame[name], ~(columns[name] >= 0), "at least 0 s")
+        else:
+            columns[name] = check.tokens(name, frame[name], least=1 if name.endswith("_tokens") else None)
+    columns["arrival_s"] = pd.to_numeric(frame["arrival_s"], errors="coerce").to_numpy(float)
+    unknown = ~np.isfinite(columns["arrival_s"])
+    if "after" in columns:
+        unknown &= columns["after"] == NONE
+    check.refuse("arrival_s", frame["arrival_s"], unknown, "a number of seconds")
     return columns
 
 

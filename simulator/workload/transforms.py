@@ -5,21 +5,27 @@ from dataclasses import replace
 import numpy as np
 
 from simulator.errors import ServelabError
-from simulator.workload.table import DTYPES, RequestTable
+from simulator.workload.table import COLUMNS, RequestTable
 
 MAX_REQUESTS = 100_000_000  # what a block bootstrap may make: 2.4 GB of columns
 
 
 def take(table: RequestTable, rows: np.ndarray) -> RequestTable:
-    """These rows, in this order; a row may come more than once. Arrival times must then be set to rise."""
+    """These rows, in this order; a row may come more than once. Arrival times must then be set to rise.
+
+    Raises ServelabError where rows depend on each other.
+    """
+    table.refuse_parts()
     count = np.diff(table.segment_start)[rows]
     start = np.concatenate(([0], np.cumsum(count)))
     place = np.arange(start[-1]) + np.repeat(table.segment_start[:-1][rows] - start[:-1], count)
     return RequestTable(
-        **{name: getattr(table, name)[rows] for name in DTYPES},
+        **{name: getattr(table, name)[rows] for name in COLUMNS},
         segment_start=start,
         segment_stream=table.segment_stream[place],
         segment_tokens=table.segment_tokens[place],
+        classes=table.classes,
+        tenants=table.tenants,
     )
 
 
@@ -33,6 +39,7 @@ def rescale(table: RequestTable, observed_s: float, rate_rps: float) -> RequestT
 
     Raises ServelabError when all arrive at 0 s.
     """
+    table.refuse_parts()
     if observed_s <= 0:
         raise ServelabError(
             f"rate_rps {rate_rps}: all {len(table)} requests arrive at once, their rate has no scale"
