@@ -4,14 +4,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from simulator.compare import compare
     from simulator.errors import ServelabError
     from simulator.result import Result
     from simulator.scenario import Scenario
     from simulator.simulation import simulate
 
-__all__ = ["Result", "Scenario", "ServelabError", "simulate"]
+__all__ = ["Result", "Scenario", "ServelabError", "compare", "simulate"]
 
 _HOME = {
+    "compare": "simulator.compare",
     "Result": "simulator.result",
     "Scenario": "simulator.scenario",
     "ServelabError": "simulator.errors",

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from simulator.errors import ServelabError
+from simulator.export.commands import app as export_app
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -16,6 +17,7 @@ app = typer.Typer(
 )  # fmt: skip
 list_app = typer.Typer(no_args_is_help=True, help="Show what the catalog knows.")
 app.add_typer(list_app, name="list")
+app.add_typer(export_app, name="export")
 for _point in entry_points(group="servelab.commands"):
     app.add_typer(_point.load(), name=_point.name)
 
@@ -80,6 +82,20 @@ def run(
         raise typer.Exit(INTERRUPTED)
     if fail_on_slo and not present.meets_slo(first):
         raise typer.Exit(MISSED_SLO)
+
+
+@app.command()
+def explain(
+    result: Annotated[Path, typer.Argument(help="folder that run --out wrote", metavar="RESULT")],
+    request_id: Annotated[int, typer.Argument(help="request, as in requests.parquet")],
+) -> None:
+    """Say where the time of one request went, and who was ahead of it."""
+    from simulator.result import Result
+
+    try:
+        typer.echo(str(Result.load(result).explain(request_id)))
+    except ServelabError as problem:
+        raise _refuse(problem) from None
 
 
 @app.command()

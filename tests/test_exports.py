@@ -1,0 +1,167 @@
+"""Results as files of other tools: the JSON of vllm bench serve, and traces of batches."""
+
+import gzip
+import json
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builders import meta
+from systems import scenario
+from typer.testing import CliRunner
+
+from simulator.cli import app
+from simulator.errors import ServelabError
+from simulator.export.chrome_trace import write_trace_events
+from simulator.export.tokens import token_times
+from simulator.export.vllm_bench import bench_result, write_bench
+from simulator.records import State, empty
+from simulator.result import Result
+from simulator.simulation import simulate
+from simulator.workload.trace import read_trace
+
+REAL = json.loads((Path(__file__).parent / "data" / "vllm_bench_serve_0.32.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def run() -> Result:
+    return simulate(scenario({"num_gpu_blocks_override": 90}, replicas=2), seed=3, steps="full")
+
+
+def measured() -> Result:
+    """The real benchmark as a result: a replica of its own for each request, whose batches end where its tokens came."""
+    n = len(REAL["input_lens"])
+    q = empty("requests", n)
+    start = np.array(REAL["start_times"]) - min(REAL["start_times"])
+    tokens = [start[i] + np.cumsum([REAL["ttfts"][i], *REAL["itls"][i]]) for i in range(n)]
+    q["request_id"][:] = q["replica"][:] = np.arange(n)
+    q["state"][:] = State.COMPLETED
+    q["arrival_s"] = start
+    q["first_token_s"], q["end_s"] = np.array([t[0] for t in tokens]), np.array([t[-1] for t in tokens])
+    q["prompt_tokens"][:], q["generated_tokens"][:] = REAL["input_lens"], REAL["output_lens"]
+    steps = empty("steps", sum(map(len, tokens)))
+    steps["replica"] = np.repeat(np.arange(n), [len(t) for t in tokens])
+    steps["end_s"] = np.concatenate(tokens)
+    about = meta(slo={"ttft_s": 0.2, "tpot_s": 0.02}, steps="full")
+    return Result.from_columns(about, {"requests": q, "steps": steps})
+
+
+def test_keys_order_and_types_are_those_of_a_real_file(run):
+    ours = bench_result(run, percentiles=(50.0, 99.0))
+    assert list(ours) == list(REAL)
+    for key, value in REAL.items():
+        if key not in ("tokenizer_id",):
+            assert type(ours[key]) is type(value), key
+        if isinstance(value, list):
+            assert {type(x) for x in ours[key]} == {type(x) for x in value}, key
+
+
+def test_summary_of_real_requests_is_the_one_vllm_wrote():
+    ours = bench_result(measured(), percentiles=(50.0, 99.0))
+    for key in REAL:
+        if key.endswith("_ms"):
+            assert ours[key] == pytest.approx(REAL[key], rel=1e-6), key
+    for key in ("completed", "failed", "total_input_tokens", "total_output_tokens", "input_lens", "output_lens", "max_output_tokens_per_s",
+                "max_concurrent_requests"):  # fmt: skip
+        assert ours[key] == REAL[key], key
+    np.testing.assert_allclose(ours["ttfts"], REAL["ttfts"])
+    for a, b in zip(ours["itls"], REAL["itls"], strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-9)
+    # vLLM's duration begins before the first request is sent, by how long the client takes to get there
+    assert 0 < REAL["duration"] - ours["duration"] < 0.1
+    scale = REAL["duration"] / ours["duration"]
+    for key in ("request_throughput", "request_goodput", "output_throughput", "total_token_throughput"):
+        assert ours[key] == pytest.approx(REAL[key] * scale), key
+
+
+def test_our_own_summary_agrees(run):
+    ours, summary = (
+        bench_result(run, percentiles=(99.0,)),
+        run.summary().set_index(["metric", "stat"])["value"],
+    )
+    for name in ("ttft", "tpot", "itl", "e2el"):
+        assert ours[f"mean_{name}_ms"] == pytest.approx(summary[f"{name}_s", "mean"] * 1e3, abs=1e-3)
+        assert ours[f"p99_{name}_ms"] == pytest.approx(summary[f"{name}_s", "p99"] * 1e3, abs=1e-3)
+    assert sum(map(len, ours["itls"])) == ours["total_output_tokens"] - ours["completed"]
+
+
+def test_round_trip_gives_the_same_workload(run, tmp_path):
+    path = write_bench(run, tmp_path / "bench.json", date=datetime(2026, 11, 24))
+    assert json.loads(path.read_text())["date"] == "20261124-000000"
+    back = read_trace(path)
+    q = run.requests
+    np.testing.assert_allclose(back.arrival_s, q["arrival_s"] - q["arrival_s"].min(), atol=1e-12)
+    assert back.prompt_tokens.tolist() == q["prompt_tokens"].tolist()
+    assert back.output_tokens.tolist() == q["generated_tokens"].tolist()
+
+
+def test_requests_that_did_not_complete_are_failed_ones(tmp_path):
+    run = simulate(scenario({"max_num_queued_reqs": 5}), seed=3, steps="full")
+    ours = bench_result(run)
+    assert ours["failed"] == (run.requests["state"] == State.REJECTED).sum() > 0
+    bad = [i for i, e in enumerate(ours["errors"]) if e]
+    assert {ours["errors"][i] for i in bad} == {"rejected"} and {ours["output_lens"][i] for i in bad} == {0}
+    with pytest.raises(ServelabError, match="errors must be empty, got 'rejected'"):
+        read_trace(write_bench(run, tmp_path / "b.json"))
+
+
+def test_missing_batches_name_the_flag():
+    for steps in ("off", "sampled"):
+        with pytest.raises(ServelabError, match=f"this run logged {steps}; run it with --steps full"):
+            bench_result(simulate(scenario(), seed=1, steps=steps))
+
+
+def test_tables_that_do_not_belong_together_are_refused(run):
+    other = Result(**{**run.__dict__, "steps": run.steps.iloc[:-40]})
+    with pytest.raises(ServelabError, match="generated_tokens=.* do not belong together"):
+        token_times(other)
+
+
+@pytest.mark.parametrize("name", ["trace.json", "trace.json.gz"])
+def test_chrome_trace(run, tmp_path, name):
+    path = write_trace_events(run, tmp_path / name, max_requests=20)
+    with gzip.open(path, "rt") if name.endswith(".gz") else open(path) as file:
+        events = json.load(file)["traceEvents"]
+    assert {e["ph"] for e in events} == {"M", "X", "C", "b", "e"}
+    for replica in (0, 1):
+        batches = sorted((e["ts"], e["dur"]) for e in events if e["ph"] == "X" and e["pid"] == replica + 1)
+        assert len(batches) == (run.steps["replica"] == replica).sum()
+        assert all(a[0] + a[1] <= b[0] + 1e-3 for a, b in pairwise(batches))
+        busy = run.instances["busy_s"][replica]
+        assert sum(d for _, d in batches) / 1e6 == pytest.approx(busy)
+    shown = [e for e in events if e.get("cat") == "request"]
+    assert len({e["id"] for e in shown}) == 20
+    for i in range(20):
+        mine = [e for e in shown if e["id"] == i]
+        depth = np.cumsum([1 if e["ph"] == "b" else -1 for e in mine])
+        assert depth.min() == 0 and depth[-1] == 0 and depth.max() == 2
+        assert all(a["ts"] <= b["ts"] for a, b in pairwise(mine))
+
+
+def test_command(run, tmp_path):
+    folder = run.to_parquet(tmp_path / "out")
+    call = CliRunner().invoke
+    assert call(app, ["export", "bench", str(folder), str(tmp_path / "b.json")]).exit_code == 0
+    assert call(app, ["export", "trace", str(folder), str(tmp_path / "t.json.gz")]).exit_code == 0
+    again = call(app, ["export", "bench", str(folder), str(tmp_path / "b.json")])
+    assert again.exit_code == 2 and "exists" in again.output
+    bad = call(app, ["export", "bench", str(folder), str(tmp_path / "c.json"), "--percentiles", "p99"])
+    assert bad.exit_code == 2 and "expected numbers such as 50,99, got 'p99'" in bad.output
+    assert (
+        "the name must end in .json"
+        in call(app, ["export", "trace", str(folder), str(tmp_path / "t.txt")]).output
+    )
+    said = call(app, ["explain", str(folder), "3"])
+    assert said.exit_code == 0 and said.output.startswith("Request 3 ")
+
+
+def test_parquet_carries_units(run, tmp_path):
+    import pyarrow.parquet as pq
+
+    folder = run.to_parquet(tmp_path / "units")
+    schema = pq.read_schema(folder / "requests.parquet")
+    assert schema.field("arrival_s").metadata == {b"unit": b"s", b"meaning": b"when the client sent it"}
+    assert pq.read_schema(folder / "interruptions.parquet").field("to_s").metadata[b"unit"] == b"s"
+    assert Result.load(folder).interruptions.equals(run.interruptions)
