@@ -69,8 +69,8 @@ def test_summary_of_real_requests_is_the_one_vllm_wrote():
     np.testing.assert_allclose(ours["ttfts"], REAL["ttfts"])
     for a, b in zip(ours["itls"], REAL["itls"], strict=True):
         np.testing.assert_allclose(a, b, atol=1e-9)
-    # vLLM's duration begins before the first request is sent, by how long the client takes to get there
-    assert 0 < REAL["duration"] - ours["duration"] < 0.1
+    # vLLM waits an interval of its own before it sends the first request
+    assert 0 < REAL["duration"] - ours["duration"] < 0.5
     scale = REAL["duration"] / ours["duration"]
     for key in ("request_throughput", "request_goodput", "output_throughput", "total_token_throughput"):
         assert ours[key] == pytest.approx(REAL[key] * scale), key
