@@ -37,7 +37,8 @@ def run(
     ] = 0,
     replications: Annotated[int, typer.Option(min=1, help="runs with different seeds")] = 1,
     out: Annotated[
-        Path | None, typer.Option(help="folder for the records (Parquet) of the first run")
+        Path | None,
+        typer.Option(help="folder for the report (HTML) and the records (Parquet) of the first run"),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="replace the result in the --out folder")] = False,
     set_: Annotated[
@@ -50,6 +51,7 @@ def run(
 ) -> None:
     """Simulate a scenario and judge it: verdict, latency, throughput, utilisation, cost."""
     from simulator import present
+    from simulator.report import write_report
     from simulator.scenario import Scenario
     from simulator.simulation import simulate
 
@@ -72,6 +74,7 @@ def run(
         if out is not None:
             first.to_parquet(out, overwrite)
             (out / "scenario.yaml").write_text(loaded.to_yaml(out))
+            write_report(results, out / "report.html")
         if as_json:
             typer.echo(json.dumps(present.as_json(results), indent=1))
         else:

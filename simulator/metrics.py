@@ -15,6 +15,7 @@ Percentiles are exact, with numpy's linear interpolation.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -71,6 +72,11 @@ def latency(requests: pd.DataFrame, name: str) -> np.ndarray:
         return column(requests, "end_s")
     start, end = _SPANS[name]
     return column(requests, end) - column(requests, start)
+
+
+def rows_of(frame: pd.DataFrame) -> Iterator[Any]:
+    """The rows of a frame, with columns as attributes."""
+    yield from frame.itertuples(index=False)
 
 
 def completed(requests: pd.DataFrame) -> np.ndarray:

@@ -12,8 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from simulator.cost.bill import bill, cost_summary
-from simulator.errors import ServelabError
+from simulator.cost.bill import COSTS, bill, known_cost
 from simulator.records import State
 from simulator.replications import intervals
 from simulator.result import Result
@@ -32,12 +31,6 @@ NAMES = {
     "duration_s": "simulated time", "mfu": "model FLOP utilisation", "mbu": "model bandwidth utilisation",
     "kv_use": "KV cache in use", "in_system": "requests in the system", "decode_seqs": "decoding per step",
     "running": "running per step", "waiting": "waiting per step", "request_goodput": "goodput",
-}  # fmt: skip
-COSTS = {
-    "usd": "bill of the run", "usd_per_hour": "per hour", "usd_per_1m_output_tokens": "per 1M output tokens",
-    "usd_per_1m_total_tokens": "per 1M tokens, prompt and output",
-    "usd_per_1m_output_tokens_within_slo": "per 1M output tokens within SLO",
-    "usd_per_1k_requests": "per 1,000 requests",
 }  # fmt: skip
 
 
@@ -102,19 +95,11 @@ def _number(value: float) -> str:
     return f"{value:,.{min(max(0, digits), 6)}f}"
 
 
-def _cost(result: Result) -> tuple[pd.DataFrame | None, str]:
-    """The cost rows, or why there are none."""
-    try:
-        return cost_summary(result), ""
-    except ServelabError as problem:
-        return None, str(problem)
-
-
 def as_json(results: list[Result]) -> dict[str, Any]:
     """One JSON-able object: counts, verdict, summary rows, cost."""
     first = results[0]
     counts = dict.fromkeys(["arrived", *(s.name.lower() for s in State if s)], 0) | first.counts()
-    cost, why = _cost(first)
+    cost, why = known_cost(first)
     plain = lambda frame: [
         {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
         for row in frame.to_dict("records")
@@ -192,7 +177,7 @@ def _counts_line(rows: pd.DataFrame) -> str:
 
 
 def _print_cost(console: Console, result: Result) -> None:
-    cost, why = _cost(result)
+    cost, why = known_cost(result)
     if cost is None:
         console.print(f"cost: unknown, {why}", markup=False)
         return

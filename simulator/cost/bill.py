@@ -40,6 +40,14 @@ class Unit:
         return self.machines * self.offer.usd_per_hour
 
 
+COSTS = {
+    "usd": "bill of the run", "usd_per_hour": "per hour", "usd_per_1m_output_tokens": "per 1M output tokens",
+    "usd_per_1m_total_tokens": "per 1M tokens, prompt and output",
+    "usd_per_1m_output_tokens_within_slo": "per 1M output tokens within SLO",
+    "usd_per_1k_requests": "per 1,000 requests",
+}  # fmt: skip
+
+
 def units(found: Iterable[Offer], gpus: int) -> list[Unit]:
     """How replicas of ``gpus`` GPUs fit each offer; without offers too small where one is large enough."""
     found = list(found)
@@ -214,6 +222,14 @@ def per(usd: float, quantity: float, of: float = 1.0) -> float:
     if quantity > 0:
         return usd * of / quantity
     return math.inf if usd > 0 else math.nan
+
+
+def known_cost(result: Result) -> tuple[pd.DataFrame | None, str]:
+    """What `cost_summary` gives, or None and why there is none."""
+    try:
+        return cost_summary(result), ""
+    except ServelabError as problem:
+        return None, str(problem)
 
 
 def cost_summary(

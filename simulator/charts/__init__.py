@@ -1,0 +1,21 @@
+"""Tables -> Altair charts. Everything is aggregated first, by exact quantiles: a million requests never reach a browser."""
+
+from simulator.charts.cost import bill_bars
+from simulator.charts.groups import group_bars
+from simulator.charts.latency import latency_cdf
+from simulator.charts.theme import enable, save, to_svg
+from simulator.charts.timeline import timeline
+from simulator.charts.workload import burstiness, length_cdf, rate_over_time
+
+__all__ = [
+    "bill_bars",
+    "burstiness",
+    "enable",
+    "group_bars",
+    "latency_cdf",
+    "length_cdf",
+    "rate_over_time",
+    "save",
+    "timeline",
+    "to_svg",
+]

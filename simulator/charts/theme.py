@@ -1,0 +1,91 @@
+"""One look for all charts, light and dark, and files without a network.
+
+Colours are those of Okabe and Ito (2008), told apart by the colour blind. The renderer is ``mimetype``: JupyterLab draws
+it with the Vega it carries, so no script is loaded from elsewhere.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+
+from simulator.errors import ServelabError
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
+LIMIT = "#D55E00"
+WIDTH = 560
+ENDINGS = (".png", ".svg", ".html", ".json")
+
+
+def _config(dark: bool) -> dict[str, Any]:
+    ink, faint, paper = ("#e6e6e6", "#44484f", "#16181c") if dark else ("#222222", "#e3e5e8", "#ffffff")
+    text = {
+        "labelColor": ink,
+        "titleColor": ink,
+        "labelFontSize": 11,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+    }
+    return {
+        "background": paper, "font": "DejaVu Sans, Segoe UI, Helvetica, Arial, sans-serif",
+        "view": {"stroke": None, "continuousWidth": WIDTH, "continuousHeight": 240},
+        "axis": {**text, "gridColor": faint, "domainColor": faint, "tickColor": faint, "labelLimit": 260},
+        "legend": {**text, "orient": "top", "title": None, "labelLimit": 320, "symbolStrokeWidth": 3},
+        "header": text,
+        "title": {"color": ink, "subtitleColor": ink, "anchor": "start", "fontSize": 14, "subtitleFontSize": 11, "offset": 8},
+        "range": {"category": list(COLOURS)}, "line": {"strokeWidth": 2},
+        "text": {"color": ink, "fontSize": 11}, "rule": {"color": ink}, "mark": {"color": COLOURS[0]},
+    }  # fmt: skip
+
+
+def enable(dark: bool = False) -> None:
+    """Use this look in the running notebook, drawn without any network."""
+    look: Any = {"config": _config(dark)}
+    alt.theme.register("servelab", enable=True)(lambda: look)
+    alt.renderers.enable("mimetype")
+
+
+def title(text: str, about: str = "") -> alt.TitleParams:
+    """What the chart shows and, under it, what it is about: scenario, seed."""
+    return alt.TitleParams(text, subtitle=about) if about else alt.TitleParams(text)
+
+
+def spec(chart: Any, dark: bool = False) -> dict[str, Any]:
+    """The chart as Vega-Lite, with this look."""
+    with alt.theme.enable("none"):
+        out = chart.to_dict()
+    return {
+        **out,
+        "config": {**_config(dark), **{k: v for k, v in out.get("config", {}).items() if k != "view"}},
+    }
+
+
+def to_svg(chart: Any, dark: bool = False) -> str:
+    """The chart as a picture in text."""
+    import vl_convert
+
+    return vl_convert.vegalite_to_svg(spec(chart, dark))
+
+
+def save(chart: Any, path: str | Path, dark: bool = False) -> Path:
+    """Write a chart as .png, .svg, .html (works without a network) or .json (Vega-Lite).
+
+    Raises ServelabError for another ending.
+    """
+    import json
+
+    import vl_convert
+
+    path = Path(path)
+    if path.suffix not in ENDINGS:
+        raise ServelabError(f"{path}: a chart's name must end in {', '.join(ENDINGS)}, got {path.suffix!r}")
+    found = spec(chart, dark)
+    if path.suffix == ".png":
+        path.write_bytes(vl_convert.vegalite_to_png(found, scale=2))
+    elif path.suffix == ".svg":
+        path.write_text(vl_convert.vegalite_to_svg(found), encoding="utf-8")
+    elif path.suffix == ".html":
+        path.write_text(vl_convert.vegalite_to_html(found, bundle=True), encoding="utf-8")
+    else:
+        path.write_text(json.dumps(found), encoding="utf-8")
+    return path
