@@ -10,6 +10,7 @@ import typer
 
 from simulator.errors import ServelabError
 from simulator.export.commands import app as export_app
+from simulator.workload_commands import fit_workload
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -18,6 +19,7 @@ app = typer.Typer(
 list_app = typer.Typer(no_args_is_help=True, help="Show what the catalog knows.")
 app.add_typer(list_app, name="list")
 app.add_typer(export_app, name="export")
+app.command("fit-workload")(fit_workload)
 for _point in entry_points(group="servelab.commands"):
     app.add_typer(_point.load(), name=_point.name)
 

@@ -80,3 +80,17 @@ def burstiness(arrivals: Mapping[str, np.ndarray], about: str = "") -> Any:
     return alt.layer(one, lines).properties(
         title=title("Burstiness by time scale (dashed: Poisson)", about), height=200
     )
+
+
+def fit_sheet(trace: Any, generator: Any) -> Any:
+    """A trace against a generator, tables with arrival_s, prompt_tokens, output_tokens: rate, bursts and lengths."""
+    both = {"trace": trace, "generator": generator}
+    top = alt.hconcat(
+        rate_over_time({k: t.arrival_s for k, t in both.items()}).properties(width=420),
+        burstiness({k: t.arrival_s for k, t in both.items()}).properties(width=420),
+    )
+    lengths = [
+        length_cdf({k: getattr(t, f"{n}_tokens") for k, t in both.items()}, n).properties(width=420)
+        for n in ("prompt", "output")
+    ]
+    return alt.vconcat(top, alt.hconcat(*lengths))

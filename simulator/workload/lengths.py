@@ -43,6 +43,26 @@ class UniformLength(_Config):
         return (self.min + np.floor(u * (self.max - self.min + 1))).astype(np.int32)
 
 
+class NormalLength(_Config):
+    """Normal with this ``mean`` and ``std_dev`` [token], rounded, held to [min, max] as benchmark tools do it."""
+
+    kind: Literal["normal"] = "normal"
+    mean: Positive
+    std_dev: Weight
+    min: Tokens = 1
+    max: Tokens = 1_000_000
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "NormalLength":
+        if self.max < self.min:
+            raise ValueError(f"max must be at least min ({self.min}), got {self.max}")
+        return self
+
+    def quantile(self, u: np.ndarray) -> np.ndarray:
+        raw = self.mean + self.std_dev * (ndtri(u) if self.std_dev else np.zeros(len(u)))
+        return np.clip(np.rint(raw), self.min, self.max).astype(np.int32)
+
+
 class LognormalLength(_Config):
     """Lognormal with this ``median`` [token] and ``sigma`` of the logarithm, rounded, held to [min, max].
 
@@ -198,6 +218,7 @@ class MixtureLength(_Config):
 LengthConfig = Annotated[
     FixedLength
     | UniformLength
+    | NormalLength
     | LognormalLength
     | EmpiricalLength
     | HistogramLength
