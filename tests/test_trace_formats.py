@@ -1,78 +1,19 @@
-"""Traces of others: each format, gzip, bad rows counted and refused, and the Mooncake trace through the engine."""
+"""Traces of others: each format, gzip, bad rows counted and refused."""
 
-import gzip
 import json
-from pathlib import Path
 
-import numpy as np
 import pytest
 from pydantic import ValidationError
+from trace_files import BENCH, BURST, COLUMNS, LOG, MOONCAKE, file, lines, packed, same
 
 from simulator.errors import ServelabError
-from simulator.scenario import Scenario
-from simulator.simulation import simulate
 from simulator.workload import (
     LogColumns,
-    RequestTable,
     TraceWarning,
     TraceWorkload,
     files,
-    generate,
     read_trace,
 )
-
-SEED = np.random.SeedSequence(0)
-MOONCAKE_TRACE = Path(__file__).parents[2] / "shared" / "data" / "traces" / "mooncake_conversation.jsonl"
-needs_mooncake = pytest.mark.skipif(not MOONCAKE_TRACE.is_file(), reason="the Mooncake trace is not here")
-
-MOONCAKE = [
-    {"timestamp": 0, "input_length": 1000, "output_length": 5, "hash_ids": [0, 1]},
-    {"timestamp": 500, "input_length": 1024, "output_length": 6, "hash_ids": [0, 2]},
-    {"timestamp": 2500, "input_length": 10, "output_length": 7, "hash_ids": [3]},
-]
-BURST = """Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens,Log Type
-5.0,1,2.5,ChatGPT,472,18,490,Conversation log
-45.0,2,9.1,GPT-4,1087,230,1317,API log
-45.5,2,0.1,GPT-4,400,0,400,API log
-118.0,3,1.0,ChatGPT,417,276,693,Conversation log
-"""
-BENCH = {
-    "date": "20260101-000000",
-    "num_prompts": 3,
-    "completed": 3,
-    "input_lens": [10, 20, 30],
-    "output_lens": [1, 2, 3],
-    "ttfts": [0.1, 0.1, 0.1],
-    "itls": [[], [0.1], [0.1, 0.1]],
-    "start_times": [107.5, 105.0, 106.25],
-    "errors": ["", "", ""],
-}
-LOG = """when;route;in;out
-2024-06-01T12:00:01.5;/v1/chat;100;10
-2024-06-01T12:00:00;/v1/chat;200;20
-2024-06-01T14:30:00+02:00;/v1/chat;300;30
-"""
-COLUMNS = LogColumns(time="when", prompt_tokens="in", output_tokens="out", timezone="Etc/UTC", delimiter=";")
-
-
-def lines(records) -> str:
-    return "".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in records)
-
-
-def file(tmp_path: Path, text: str, name: str) -> Path:
-    path = tmp_path / name
-    path.write_text(text)
-    return path
-
-
-def packed(path: Path) -> Path:
-    out = path.with_name(path.name + ".gz")
-    out.write_bytes(gzip.compress(path.read_bytes()))
-    return out
-
-
-def same(a: RequestTable, b: RequestTable) -> bool:
-    return all(np.array_equal(getattr(a, n), getattr(b, n)) for n in RequestTable.__dataclass_fields__)
 
 
 def test_mooncake(tmp_path):
@@ -112,60 +53,6 @@ def test_vllm_bench(tmp_path):
     assert table.prompt_tokens.tolist() == [20, 30, 10] and table.output_tokens.tolist() == [2, 3, 1]
     assert same(read_trace(packed(path), "vllm_bench"), table)
     assert same(read_trace(file(tmp_path, json.dumps(BENCH, indent=1), "i.json")), table)
-
-
-def test_access_log_sorts_and_understands_offsets(tmp_path):
-    path = file(tmp_path, LOG, "a.log")
-    table = read_trace(path, "access_log", columns=COLUMNS)
-    assert table.arrival_s == pytest.approx([0, 1.5, 1800])
-    assert table.prompt_tokens.tolist() == [200, 100, 300]
-    assert same(read_trace(packed(path), "access_log", columns=COLUMNS), table)
-    config = TraceWorkload(path=path.name, format="access_log", columns=COLUMNS)
-    assert same(generate(config, SEED, tmp_path), table)
-
-
-def test_access_log_of_json_lines(tmp_path):
-    records = [
-        {"ts": 1700000002500, "usage": {"prompt_tokens": 7, "completion_tokens": 3}, "limit": 9},
-        {"ts": 1700000000000, "usage": {"prompt_tokens": 8, "completion_tokens": 4}, "limit": 4},
-    ]
-    columns = LogColumns(
-        time="ts", time_unit="ms", prompt_tokens="usage.prompt_tokens",
-        output_tokens="usage.completion_tokens", max_tokens="limit",
-    )  # fmt: skip
-    path = file(tmp_path, lines(records), "a.jsonl")
-    table = read_trace(path, "access_log", columns=columns)
-    assert table.arrival_s.tolist() == [0.0, 2.5] and table.prompt_tokens.tolist() == [8, 7]
-    assert table.max_tokens.tolist() == [4, 9]
-    path = file(tmp_path, lines([records[0], "oops", records[1]]), "b.jsonl")
-    with pytest.raises(ServelabError, match="row 2: the line must be a JSON object, got 'oops'"):
-        read_trace(path, "access_log", columns=columns)
-    with pytest.warns(TraceWarning, match="1 of 3 rows"):
-        assert same(read_trace(packed(path), "access_log", columns=columns, max_bad_share=0.5), table)
-
-
-def test_access_log_in_the_format_of_nginx(tmp_path):
-    text = "t,p,o\n01/Jun/2024:12:00:00 +0200,5,6\n01/Jun/2024:10:00:01 +0000,7,8\n"
-    columns = LogColumns(time="t", prompt_tokens="p", output_tokens="o", time_format="%d/%b/%Y:%H:%M:%S %z")
-    assert read_trace(file(tmp_path, text, "n.csv"), "access_log", columns=columns).arrival_s.tolist() == [
-        0.0,
-        1.0,
-    ]
-
-
-def test_clock_changes_need_a_time_zone(tmp_path):
-    times = ["2024-10-27 00:30:00", "2024-10-27 04:30:00"]  # Berlin sets its clock back by an hour between
-    columns = {"time": "t", "prompt_tokens": "p", "output_tokens": "o"}
-    path = file(tmp_path, "t,p,o\n" + "".join(f"{t},1,1\n" for t in times), "t.csv")
-    for zone, hours in ((None, 4), ("Europe/Berlin", 5), ("UTC", 4)):
-        table = read_trace(path, "access_log", columns=LogColumns(**columns, timezone=zone))
-        assert table.arrival_s[1] == hours * 3600
-    path = file(tmp_path, "t,p,o\n2024-10-27 02:30:00,1,1\n", "twice.csv")
-    with pytest.raises(ServelabError, match="once in Europe/Berlin, got '2024-10-27 02:30:00'"):
-        read_trace(path, "access_log", columns=LogColumns(**columns, timezone="Europe/Berlin"))
-    path = file(tmp_path, "t,p,o\n2024-10-27T02:30:00Z,1,1\n2024-10-27T02:31:00,1,1\n", "mixed.csv")
-    with pytest.raises(ServelabError, match=r"row 2: t must be .* with an offset \(or set timezone\)"):
-        read_trace(path, "access_log", columns=LogColumns(**columns))
 
 
 def test_bad_rows_of_our_own_formats_may_be_left_out(tmp_path):
@@ -263,22 +150,6 @@ def test_appended_results_are_refused(tmp_path):
         read_trace(file(tmp_path, text, "r.json"))
 
 
-@pytest.mark.parametrize(
-    ("text", "columns", "says"),
-    [
-        (LOG, {"prompt_tokens": "inn"}, r"no column 'inn' \(did you mean 'in'\?\); the file has when, route, in, out"),
-        (LOG, {"delimiter": ","}, "columns must be separated by ',', got the header 'when;route;in;out'"),
-        (LOG.replace(";200;", ";many;"), {}, "row 2: in must be a whole number up to 2147483647, got 'many'"),
-        (LOG.replace("12:00:00", "late"), {}, "row 2: when must be a time such as .*, got '2024-06-01Tlate'"),
-        (LOG.splitlines()[0] + "\n", {}, "the trace has no rows"),
-        ('{"when": 1, "usage": {"in": 2, "out": 3}}\n', {"prompt_tokens": "usage.inn"}, r"no column 'usage.inn' \(did you mean 'usage.in'\?\)"),
-    ],
-)  # fmt: skip
-def test_bad_log_is_refused(tmp_path, text, columns, says):
-    with pytest.raises(ServelabError, match=says):
-        read_trace(file(tmp_path, text, "a.log"), "access_log", columns=COLUMNS.model_copy(update=columns))
-
-
 def test_bad_settings_are_refused(tmp_path):
     path = file(tmp_path, BURST, "b.csv")
     with pytest.raises(
@@ -321,59 +192,3 @@ def test_too_large_and_damaged_files_are_refused(tmp_path, monkeypatch, text, na
     if whole.stat().st_size < len(text):
         with pytest.raises(ServelabError, match="unpacks to more than"):
             read_trace(whole, **options)
-
-
-def infinite_cache(table):
-    """Share of 512-token blocks whose id was seen before."""
-    seen = np.zeros(len(table.segment_stream), bool)
-    seen[np.unique(table.segment_stream, return_index=True)[1]] = True
-    return 1 - seen.mean(), 1 - table.segment_tokens[seen].sum() / table.prompt_tokens.sum()
-
-
-@needs_mooncake
-def test_mooncake_in_an_infinite_cache_has_the_published_hit_ratio():
-    table = read_trace(MOONCAKE_TRACE)
-    blocks, tokens = infinite_cache(table)
-    assert len(table) == 12_031 and table.prompt_tokens.sum() == table.segment_tokens.sum()
-    assert blocks == pytest.approx(0.366, abs=0.0005)  # the authors' 36.6 %, a share of blocks
-    assert tokens == pytest.approx(0.3736, abs=0.0001)  # by tokens: last blocks are partial and seldom shared
-
-
-def served(blocks, **workload):
-    """The engine's records for the trace; one output token each, so that prompts alone fill the pool."""
-    engine = {
-        "version": "0.32",
-        "max_model_len": 131_072,
-        "num_gpu_blocks_override": blocks,
-        "block_size": 16,
-    }
-    deployment = {
-        "model": "llama-3.1-8b",
-        "gpu": "h100",
-        "engine": engine,
-        "step_time": {"kind": "constant", "seconds": 1e-4},
-    }
-    source = {"source": "trace", "path": str(MOONCAKE_TRACE), "max_tokens": 1} | workload
-    return simulate(Scenario.of({"workload": source, "deployments": [deployment]})).requests
-
-
-@needs_mooncake
-def test_mooncake_through_the_engine_with_a_huge_pool():
-    requests = served(10_000_000)
-    cached, prompt = np.asarray(requests["cached_tokens"]), np.asarray(requests["prompt_tokens"])
-    table = read_trace(MOONCAKE_TRACE)
-    blocks, tokens = infinite_cache(table)
-    # 16-token blocks, of which a prompt's last is always computed: fewer tokens than ids promise, by less than 0.1 %
-    assert tokens * 0.999 < cached.sum() / prompt.sum() <= tokens
-    assert np.sum(-(-cached // 512)) / np.diff(table.segment_start).sum() == pytest.approx(blocks, abs=0.0005)
-
-
-@needs_mooncake
-def test_mooncake_hits_fall_as_the_pool_shrinks():
-    ratios = []
-    for blocks in (10_000_000, 300_000, 100_000, 20_000):
-        requests = served(blocks, limit=3000)
-        ratios.append(
-            np.asarray(requests["cached_tokens"]).sum() / np.asarray(requests["prompt_tokens"]).sum()
-        )
-    assert np.all(np.diff(ratios) < -0.01), ratios

@@ -5,7 +5,7 @@ Requests are sorted by time, for logs are written as answers end; the first is a
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from simulator.errors import ServelabError, nearest
 from simulator.workload.files import UNREADABLE, open_trace
+from simulator.workload.frame import NAMED
 from simulator.workload.rows import RowCheck, need_columns
 from simulator.workload.table import RequestTable
 
@@ -26,6 +27,8 @@ class LogColumns(BaseModel):
     """Where an access log has what a workload needs; in JSON lines a dot leads into an object (``usage.prompt_tokens``).
 
     time           when the request arrived: a date and time (ISO 8601 or ``time_format``), or a number
+    request_id     tells rows that were logged twice (retries): an id seen before, or none, makes a row unusable
+    tenant, traffic_class  who asked, and what kind of request it was
     time_unit      of a number: s, ms, us or ns since any moment
     time_format    of a text, as strptime has it (``%d/%b/%Y:%H:%M:%S %z``)
     timezone       of times without an offset (``Europe/Berlin``); null: they stand as they are, without clock changes
@@ -39,6 +42,9 @@ class LogColumns(BaseModel):
     output_tokens: Name
     max_tokens: Name | None = None
     priority: Name | None = None
+    request_id: Name | None = None
+    tenant: Name | None = None
+    traffic_class: Name | None = None
     time_unit: Literal["s", "ms", "us", "ns"] = "s"
     time_format: Name | None = None
     timezone: Name | None = None
@@ -64,6 +70,12 @@ class LogColumns(BaseModel):
         ours = ("prompt_tokens", "output_tokens", "max_tokens", "priority")
         return {name: getattr(self, name) for name in ours if getattr(self, name) is not None}
 
+    @property
+    def texts(self) -> dict[str, str]:
+        """Our columns of names -> theirs."""
+        ours = ("request_id", *NAMED)
+        return {name: getattr(self, name) for name in ours if getattr(self, name) is not None}
+
 
 def read(path: Path, columns: LogColumns, max_bad_share: float = 0.0) -> RequestTable:
     """The requests of a log. Raises ServelabError as `trace.read_trace` says."""
@@ -84,11 +96,27 @@ def read(path: Path, columns: LogColumns, max_bad_share: float = 0.0) -> Request
         check.refuse(
             str(columns.max_tokens), frame[columns.max_tokens], short, f"at least {columns.output_tokens}"
         )
+    if columns.request_id is not None:
+        _check_ids(check, columns.request_id, frame[columns.request_id])
     keep = check.finish()
     keep = keep[np.argsort(time_s[keep], kind="stable")]
+    named: dict[str, Any] = {}
+    for ours, names in NAMED.items():
+        if ours in columns.texts:
+            text = frame[columns.texts[ours]].astype("string").fillna("")
+            place, found = pd.factorize(text.iloc[keep], sort=True)
+            named |= {ours: place, names: tuple(map(str, found))}
     return RequestTable.from_columns(
-        time_s[keep] - time_s[keep[0]], **{k: v[keep] for k, v in values.items()}
+        time_s[keep] - time_s[keep[0]], **{k: v[keep] for k, v in values.items()}, **named
     )
+
+
+def _check_ids(check: RowCheck, name: str, column: pd.Series) -> None:
+    """Rows without an id, and those whose id an earlier row had, cannot be used."""
+    text = column.astype("string").str.strip()
+    missing = (text.isna() | (text == "")).to_numpy(bool)
+    check.refuse(name, column, missing, "an id")
+    check.refuse(name, column, text.duplicated().to_numpy(bool) & ~missing, "an id of no earlier row")
 
 
 def _seconds(check: RowCheck, column: pd.Series, config: LogColumns) -> np.ndarray:
@@ -129,7 +157,7 @@ def _seconds(check: RowCheck, column: pd.Series, config: LogColumns) -> np.ndarr
 
 def _frame(path: Path, columns: LogColumns) -> tuple[pd.DataFrame, dict[int, str]]:
     """The columns asked for, as they stand in the file, and lines that could not be read."""
-    wanted = [columns.time, *columns.names.values()]
+    wanted = [columns.time, *columns.names.values(), *columns.texts.values()]
     try:
         with open_trace(path) as file:
             start = file.peek(64)[:64].lstrip() if hasattr(file, "peek") else b""
