@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simulator.compare import compare
+    from simulator.comparison import compare
     from simulator.errors import ServelabError
     from simulator.result import Result
     from simulator.scenario import Scenario
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["Result", "Scenario", "ServelabError", "compare", "simulate"]
 
 _HOME = {
-    "compare": "simulator.compare",
+    "compare": "simulator.comparison",
     "Result": "simulator.result",
     "Scenario": "simulator.scenario",
     "ServelabError": "simulator.errors",

@@ -7,7 +7,7 @@ from systems import scenario
 from test_sessions import BASE, TALK
 from test_sessions import scenario as talk_scenario
 
-from simulator.compare import compare
+from simulator.comparison import compare
 from simulator.errors import ServelabError
 from simulator.scenario import Scenario
 from simulator.simulation import simulate

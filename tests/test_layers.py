@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     "errors", "records", "seeds", "catalog", "slo", "workload", "engine", "cluster", "cost.prices", "scenario",
-    "metrics", "verdict", "objectives", "explain", "result", "replications", "compare", "simulation", "cost.bill", "export", "charts", "report", "workload_commands", "present", "cli",
+    "metrics", "verdict", "objectives", "explain", "result", "replications", "comparison", "simulation", "cost.bill", "export", "charts", "report", "workload_commands", "present", "cli",
 ]  # fmt: skip
 
 

@@ -5,12 +5,13 @@ from simulator.charts.groups import group_bars
 from simulator.charts.latency import latency_cdf
 from simulator.charts.theme import enable, save, to_svg
 from simulator.charts.timeline import timeline
-from simulator.charts.workload import burstiness, length_cdf, rate_over_time
+from simulator.charts.workload import burstiness, fit_sheet, length_cdf, rate_over_time
 
 __all__ = [
     "bill_bars",
     "burstiness",
     "enable",
+    "fit_sheet",
     "group_bars",
     "latency_cdf",
     "length_cdf",

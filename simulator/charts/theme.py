@@ -1,7 +1,8 @@
-"""One look for all charts, light and dark, and files without a network.
+"""One look for all charts, light and dark, and drawn without a network.
 
-Colours are those of Okabe and Ito (2008), told apart by the colour blind. The renderer is ``mimetype``: JupyterLab draws
-it with the Vega it carries, so no script is loaded from elsewhere.
+Colours are those of Okabe and Ito (2008), told apart by the colour blind. A chart in a notebook is Vega-Lite for the Vega that
+JupyterLab carries (it knows version 5, whose language these charts keep to), and a picture for everything else: nothing is
+loaded from elsewhere.
 """
 
 from pathlib import Path
@@ -42,7 +43,22 @@ def enable(dark: bool = False) -> None:
     """Use this look in the running notebook, drawn without any network."""
     look: Any = {"config": _config(dark)}
     alt.theme.register("servelab", enable=True)(lambda: look)
-    alt.renderers.enable("mimetype")
+    alt.renderers.register("servelab", _drawn)
+    alt.renderers.enable("servelab")
+
+
+def _drawn(found: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """What a notebook keeps of a chart."""
+    import vl_convert
+
+    return {
+        "application/vnd.vegalite.v5+json": {
+            **found,
+            "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+        },
+        "image/svg+xml": vl_convert.vegalite_to_svg(found),
+        "text/plain": "chart",
+    }
 
 
 def title(text: str, about: str = "") -> alt.TitleParams:
