@@ -5,7 +5,7 @@ BIN := .venv/bin
 SEEDS ?= 1000
 FIRST ?= 100000
 
-.PHONY: help demo test lint bench schema fuzz-schedule vllm-env clean
+.PHONY: help demo test lint lab bench schema fuzz-schedule vllm-env clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
@@ -24,6 +24,9 @@ test: .venv/ready ## all tests
 
 lint: .venv/ready ## style and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+lab: .venv/ready ## open JupyterLab on the notebooks
+	$(BIN)/jupyter lab notebooks
 
 bench: .venv/ready ## speed and memory of the engine, against a bare loop
 	$(BIN)/python -m benchmarks.engine

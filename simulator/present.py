@@ -7,12 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from simulator.cost.bill import COSTS, bill, known_cost
+from simulator.metrics import rows_of
 from simulator.records import State
 from simulator.replications import intervals
 from simulator.result import Result
@@ -109,7 +112,7 @@ def as_json(results: list[Result]) -> dict[str, Any]:
         "seeds": [r.meta["seed"] for r in results], "method": first.meta["method"],
         "partial": any(r.partial for r in results), "notes": first.meta["notes"],
         "deployments": first.meta["deployments"], "summary": plain(_rows(results)),
-        "slo": plain(first.slo()), "cost": plain(cost) if cost is not None else None, "cost_error": why or None,
+        "slo": plain(first.slo()), "groups": {title: plain(frame) for title, frame in _groups(first)}, "cost": plain(cost) if cost is not None else None, "cost_error": why or None,
     }  # fmt: skip
 
 
@@ -133,10 +136,41 @@ def show(results: list[Result], out: Path | None, console: Console | None = None
     console.print()
     console.print(_other_table(rows))
     console.print()
+    for title, frame in _groups(first):
+        console.print(_group_table(title, frame))
+        console.print()
     _print_cost(console, first)
     _print_basis(console, first)
     if out is not None:
         console.print(f"Records: {out}")
+
+
+def _groups(result: Result) -> list[tuple[str, pd.DataFrame]]:
+    """By class and tenant where there are several, and by hour for runs of more than two hours."""
+    found = [
+        (title, result.breakdown(by))
+        for title, by, key in (("class", "traffic_class", "traffic_classes"), ("tenant", "tenant", "tenants"))
+        if len(result.meta.get(key) or []) > 1
+    ]
+    if len(result.requests) and result.requests["arrival_s"].max() > 2 * 3600:
+        hours = result.breakdown("window", 3600.0)
+        found.append(("hour", hours.assign(group=[f"{start / 3600:g}" for start in hours["group"]])))
+    return found
+
+
+def _group_table(title: str, frame: pd.DataFrame) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column(title)
+    for name in ("arrived", "within SLO", "TTFT p50, ms", "TTFT p99, ms", "TPOT p99, ms", "E2EL p99, ms"):
+        table.add_column(name, justify="right")
+    worst = int(np.argmin(frame["attainment"])) if len(frame) else -1
+    for i, row in enumerate(rows_of(frame)):
+        name = f"{row.group or '(none)'}{' (worst)' if i == worst and len(frame) > 2 and row.attainment < 1 else ''}"
+        times = (row.ttft_s_p50, row.ttft_s_p99, row.tpot_s_p99, row.e2el_s_p99)
+        table.add_row(
+            escape(name), f"{row.arrived:,}", f"{row.attainment:.2%}", *(_number(v * 1e3) for v in times)
+        )
+    return table
 
 
 def _cell(row: pd.Series, scale: float = 1.0) -> str:
