@@ -28,8 +28,9 @@ lint: .venv/ready ## style and types
 lab: .venv/ready ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
 
-bench: .venv/ready ## speed and memory of the engine, against a bare loop
+bench: .venv/ready ## speed and memory of the engine against a bare loop, speed of workloads
 	$(BIN)/python -m benchmarks.engine
+	$(BIN)/python -m benchmarks.workloads
 
 schema: .venv/ready ## write the JSON Schema of a scenario to docs/scenario.schema.json
 	$(BIN)/servelab schema > docs/scenario.schema.json

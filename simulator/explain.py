@@ -177,4 +177,6 @@ def _sentences(
 
 
 def _time(seconds: float) -> str:
+    if seconds >= 1000:
+        return f"{seconds:,.0f} s"
     return f"{seconds:.3g} s" if not seconds < 0.1 else f"{seconds * 1e3:.3g} ms"

@@ -193,4 +193,6 @@ def _time(seconds: float) -> str:
     >>> _time(1.5), _time(0.0421)
     ('1.5 s', '42.1 ms')
     """
+    if seconds >= 1000:
+        return f"{seconds:,.0f} s"
     return f"{seconds:.3g} s" if seconds >= 0.1 or seconds == 0 else f"{seconds * 1e3:.3g} ms"

@@ -200,7 +200,7 @@ def test_two_million_requests_in_under_five_seconds():
         (
             {"prompt_tokens": {"kind": "fixt"}},
             "prompt_tokens",
-            "'fixed', 'uniform', 'lognormal', 'empirical'",
+            "'fixed', 'uniform', 'normal', 'lognormal', 'empirical'",
         ),
         ({"priority_weights": {0: 0.0}}, "", "add up to more than 0"),
         (
