@@ -117,7 +117,8 @@ def _workload(scenario: Scenario, root: np.random.SeedSequence) -> tuple[Request
         warnings.simplefilter("always", TraceWarning)
         table = generate(scenario.workload, named_seed(root, "workload"), scenario.base_dir)
     for warning in caught:
-        warnings.warn(warning.message, stacklevel=3)
+        if not issubclass(warning.category, TraceWarning):  # those stand on the result
+            warnings.warn(warning.message, stacklevel=3)
     return table, [str(w.message) for w in caught if issubclass(w.category, TraceWarning)]
 
 

@@ -279,3 +279,32 @@ def test_due_times_of_open_requests_come_first():
         (1.0, 1),
         (1.0, 2),
     ] and clients.due() == np.inf
+
+
+def test_round_robin_goes_by_what_is_sent():
+    """Sessions of two turns: by rows, all first turns would go to one of two replicas."""
+    talk = {**TALK, "turns": {"kind": "fixed", "tokens": 2}}
+    raw = scenario({**BASE, "session": talk}, duration_s=200.0, replicas=2).to_mapping()
+    q = simulate(Scenario.of({**raw, "router": {"kind": "round_robin"}})).requests
+    sent = q.sort_values(["arrival_s", "request_id"])["replica"].to_numpy()
+    assert (np.diff(sent) != 0).all()
+
+
+@pytest.mark.parametrize("stop_at", [3, 12])
+def test_a_stopped_run_keeps_what_it_reached(stop_at):
+    """Ctrl-C while requests come, and while the last ones are served: nothing ends after the time that was reached."""
+    seen = []
+
+    def interrupt(time_s, arrived):
+        seen.append(time_s)
+        if len(seen) == stop_at:
+            raise KeyboardInterrupt
+
+    loop = {**LOOP, "requests": 30_000, "concurrency": 40}
+    run = simulate(scenario({**BASE, "arrivals": loop}, replicas=2), progress=interrupt)
+    q = run.requests
+    if not run.partial:
+        pytest.skip("the run was over before it could be stopped")
+    assert 0 < len(q) < 30_000 and (q["state"] == State.IN_FLIGHT).sum() <= 40
+    reached = float(run.meta["notes"][0].split("stopped at ")[1].split(" s")[0])
+    assert q["end_s"].max() <= reached + 1e-3 and run.instances["end_s"].max() <= reached + 1e-3

@@ -7,6 +7,8 @@ from pydantic import ValidationError
 from trace_files import BENCH, BURST, COLUMNS, LOG, MOONCAKE, file, lines, packed, same
 
 from simulator.errors import ServelabError
+from simulator.scenario import Scenario
+from simulator.simulation import simulate
 from simulator.workload import (
     LogColumns,
     TraceWarning,
@@ -142,6 +144,16 @@ def without(*names):
 def test_bad_vllm_bench_is_refused(tmp_path, result, says):
     with pytest.raises(ServelabError, match=says):
         read_trace(file(tmp_path, json.dumps(result), "r.json"))
+
+
+def test_rows_left_out_stand_on_the_result(tmp_path):
+    path = file(tmp_path, BURST, "b.csv")
+    raw = {
+        "workload": {"source": "trace", "path": str(path), "max_bad_share": 0.3},
+        "deployments": [{"model": "llama-3.1-8b", "gpu": "h100", "engine": {"version": "0.32"}}],
+    }
+    run = simulate(Scenario.of(raw))
+    assert len(run.requests) == 3 and "1 of 4 rows (25.00%) left out" in run.meta["notes"][0]
 
 
 def test_appended_results_are_refused(tmp_path):

@@ -40,6 +40,10 @@ class Fleets:
             return self.parts[0].outstanding
         return np.concatenate([p.outstanding for p in self.parts])
 
+    def latest(self) -> float:
+        """The latest time [s] up to which outputs were handed over."""
+        return max(float(part.fleet.replica["updated_at"].max()) for part in self.parts)
+
     def push(self, row: int, replica: int) -> bool:
         part = bisect_right(self.first, replica) - 1
         return self.parts[part].push(row, replica - self.first[part])
@@ -122,7 +126,7 @@ def _in_one_pass(
         for _ in fleets.drain():
             progress(last, len(arrival_s))
     except KeyboardInterrupt:
-        return reached
+        return max(reached, fleets.latest())
     return None
 
 
@@ -150,7 +154,7 @@ def _with_simpy(fleets: Fleets, router: Router, arrival_s: np.ndarray, progress:
     except KeyboardInterrupt:
         with suppress(KeyboardInterrupt):
             fleets.advance(env.now)
-        return float(env.now)
+        return max(float(env.now), fleets.latest())
     return None
 
 
@@ -188,7 +192,7 @@ def _with_answers(
     except KeyboardInterrupt:
         with suppress(KeyboardInterrupt):
             fleets.advance(env.now)
-        return float(env.now)
+        return max(float(env.now), fleets.latest())
     return None
 
 

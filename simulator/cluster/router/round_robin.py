@@ -12,13 +12,15 @@ class RoundRobinConfig(BaseModel):
 
 
 class RoundRobin:
-    """Request i goes to replica i modulo their number."""
+    """The i-th request that is sent goes to replica i modulo their number."""
 
     def __init__(self, replicas: int, rng: np.random.Generator) -> None:
         self.replicas = replicas
+        self._sent = 0
 
     def choose(self, row: int, outstanding: np.ndarray) -> int:
-        return row % self.replicas
+        self._sent += 1
+        return (self._sent - 1) % self.replicas
 
     def choose_all(self, requests: int) -> np.ndarray:
         return np.arange(requests) % self.replicas
