@@ -309,15 +309,3 @@ def test_bad_arrivals_are_refused(config, says):
 def test_bad_synthetic_is_refused(changes, error, says):
     with pytest.raises(error, match=says):
         synthetic(**changes)
-
-
-PRESETS = (
-    "chat",
-    "code_completion",
-    "document_chat",
-    "rag",
-    "summarisation",
-    "reasoning",
-    "agentic",
-    "batch",
-)
