@@ -53,7 +53,6 @@ def run(
 ) -> None:
     """Simulate a scenario and judge it: verdict, latency, throughput, utilisation, cost."""
     from simulator import present
-    from simulator.report import write_report
     from simulator.scenario import Scenario
     from simulator.simulation import simulate
 
@@ -76,6 +75,8 @@ def run(
         if out is not None:
             first.to_parquet(out, overwrite)
             (out / "scenario.yaml").write_text(loaded.to_yaml(out))
+            from simulator.report import write_report  # charts take a second to load
+
             write_report(results, out / "report.html")
         if as_json:
             typer.echo(json.dumps(present.as_json(results), indent=1))
