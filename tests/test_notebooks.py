@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -16,7 +17,6 @@ from notebook import FOLDER, charts, executed, shown
 from simulator.workload import AzureConversation, generate, write_trace
 
 NAMES = sorted(p.name for p in FOLDER.glob("*.ipynb"))
-PORT = 8917
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,10 @@ def test_charts_are_drawn_in_jupyterlab_without_a_network(quickstart, tmp_path):
     if chromium is None:
         pytest.skip("no chromium on this machine")
     nbformat.write(quickstart, tmp_path / "run.ipynb")
-    lab = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--ip=127.0.0.1", f"--port={PORT}", "--ServerApp.port_retries=0",
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    lab = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
            "--IdentityProvider.token=t", f"--ServerApp.root_dir={tmp_path}", "--allow-root"]  # fmt: skip
     folder = {
         "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
@@ -72,7 +75,7 @@ def test_charts_are_drawn_in_jupyterlab_without_a_network(quickstart, tmp_path):
     with open(tmp_path / "log", "w") as log:
         server = subprocess.Popen(lab, stdout=log, stderr=log, env={**os.environ, **folder})
         try:
-            _wait(f"http://127.0.0.1:{PORT}/api?token=t", tmp_path / "log")
+            _wait(f"http://127.0.0.1:{port}/api?token=t", tmp_path / "log")
             with api.sync_playwright() as play:
                 browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
                 tab = browser.new_page(viewport={"width": 1400, "height": 1000})
@@ -85,7 +88,7 @@ def test_charts_are_drawn_in_jupyterlab_without_a_network(quickstart, tmp_path):
                         else (outside.append(r.request.url), r.abort())
                     ),
                 )
-                tab.goto(f"http://127.0.0.1:{PORT}/doc/tree/run.ipynb?token=t")
+                tab.goto(f"http://127.0.0.1:{port}/doc/tree/run.ipynb?token=t")
                 tab.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
                 drawn = "() => document.querySelectorAll('.vega-embed canvas').length"
                 deadline = time.monotonic() + 60
