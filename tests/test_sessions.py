@@ -290,9 +290,9 @@ def test_round_robin_goes_by_what_is_sent():
     assert (np.diff(sent) != 0).all()
 
 
-@pytest.mark.parametrize("stop_at", [3, 12])
+@pytest.mark.parametrize("stop_at", [1, 4])
 def test_a_stopped_run_keeps_what_it_reached(stop_at):
-    """Ctrl-C while requests come, and while the last ones are served: nothing ends after the time that was reached."""
+    """Ctrl-C: nothing ends after the time that was reached."""
     seen = []
 
     def interrupt(time_s, arrived):
@@ -300,11 +300,9 @@ def test_a_stopped_run_keeps_what_it_reached(stop_at):
         if len(seen) == stop_at:
             raise KeyboardInterrupt
 
-    loop = {**LOOP, "requests": 30_000, "concurrency": 40}
+    loop = {**LOOP, "requests": 60_000, "concurrency": 40}
     run = simulate(scenario({**BASE, "arrivals": loop}, replicas=2), progress=interrupt)
     q = run.requests
-    if not run.partial:
-        pytest.skip("the run was over before it could be stopped")
-    assert 0 < len(q) < 30_000 and (q["state"] == State.IN_FLIGHT).sum() <= 40
+    assert run.partial and 0 < len(q) < 60_000 and (q["state"] == State.IN_FLIGHT).sum() <= 40
     reached = float(run.meta["notes"][0].split("stopped at ")[1].split(" s")[0])
     assert q["end_s"].max() <= reached + 1e-3 and run.instances["end_s"].max() <= reached + 1e-3
