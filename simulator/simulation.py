@@ -1,6 +1,5 @@
 """simulate(scenario, seed) -> Result: the only place that makes an environment and a seed sequence."""
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -23,7 +22,8 @@ from simulator.errors import ServelabError
 from simulator.result import Result
 from simulator.scenario import Deployment, Scenario
 from simulator.seeds import named_rng, named_seed
-from simulator.workload import RequestTable, TraceWarning, generate
+from simulator.workload import RequestTable, generate
+from simulator.workload.rows import noted
 
 Steps = Literal["off", "sampled", "full"]
 QueueKey = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -113,13 +113,9 @@ def simulate(
 
 def _workload(scenario: Scenario, root: np.random.SeedSequence) -> tuple[RequestTable, list[str]]:
     """The requests, and what reading them gave to say."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", TraceWarning)
+    with noted() as said:
         table = generate(scenario.workload, named_seed(root, "workload"), scenario.base_dir)
-    for warning in caught:
-        if not issubclass(warning.category, TraceWarning):  # those stand on the result
-            warnings.warn(warning.message, stacklevel=3)
-    return table, [str(w.message) for w in caught if issubclass(w.category, TraceWarning)]
+    return table, said
 
 
 def _classes(scenario: Scenario, table: RequestTable) -> list[dict[str, Any]]:

@@ -94,19 +94,17 @@ def _fitted(
     seed: int,
     report: Path | None,
 ) -> tuple[dict[str, Any], list[str], Any]:
-    import warnings
-
     from pydantic import ValidationError
 
-    from simulator.workload import LogColumns, TraceWarning, read_trace
+    from simulator.workload import LogColumns, read_trace
     from simulator.workload.fitting import fit_workload as fit
+    from simulator.workload.rows import noted
 
     try:
         names = LogColumns.model_validate(yaml.safe_load(columns)) if columns is not None else None
     except (ValidationError, yaml.YAMLError) as problem:
         raise ServelabError(f"--columns: {problem}") from None
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", TraceWarning)
+    with noted() as said:
         table = read_trace(file, format, columns=names, max_bad_share=max_bad_share)
     found = fit(table, name=file.name.partition(".")[0], seed=seed, observed_s=duration_s)
     if report is not None:
@@ -114,7 +112,6 @@ def _fitted(
         from simulator.charts.workload import fit_sheet
 
         save(fit_sheet(table, found.sample), report)
-    said = [str(w.message) for w in caught if issubclass(w.category, TraceWarning)]
     return found.mapping, [*said, *found.notes], found.quality
 
 

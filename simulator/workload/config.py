@@ -2,25 +2,18 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from simulator.slo import SloConfig
+from simulator.workload.fields import Config, Count, Positive, Seconds, Share, Tokens, Weight
 from simulator.workload.formats.access_log import LogColumns
-from simulator.workload.lengths import LengthConfig, Positive, Tokens, Weight
+from simulator.workload.lengths import LengthConfig
 from simulator.workload.presets import preset
 from simulator.workload.processes import ArrivalConfig
 from simulator.workload.sessions import ClosedLoop, Session
 
-Count = Annotated[int, Field(ge=1, strict=True)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
-Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, strict=True)]
 
-
-class _Config(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _OpenLoop(_Config):
+class _OpenLoop(Config):
     """Requests arrive at ``rate_rps`` whether or not earlier ones are served.
 
     Give exactly one of ``duration_s`` (all arrivals before it) and ``requests`` (so many arrivals).
@@ -41,7 +34,7 @@ class _OpenLoop(_Config):
         return self
 
 
-class SharedPrefix(_Config):
+class SharedPrefix(Config):
     """A ``share`` of the requests puts one of ``groups`` system prompts of ``tokens`` before its own prompt.
 
     The group is drawn evenly. The prefix adds to the drawn prompt length, as ``--random-prefix-len`` of
@@ -91,7 +84,7 @@ class AzureConversation(_OpenLoop):
         return self
 
 
-class Bootstrap(_Config):
+class Bootstrap(Config):
     """A block bootstrap: blocks of ``block_s`` [s] drawn with replacement, for replications of a recorded day.
 
     ``duration_s`` is how long the result lasts [s]; None: as long as the whole blocks of the part.
@@ -101,7 +94,7 @@ class Bootstrap(_Config):
     duration_s: Positive | None = None
 
 
-class TraceWorkload(_Config):
+class TraceWorkload(Config):
     """Replay of a file; `trace` says which columns each format has.
 
     path         file, relative to the scenario's folder: text, text packed with gzip, or ``.parquet``
@@ -151,7 +144,7 @@ class TraceWorkload(_Config):
         return self
 
 
-class TrafficClass(_Config):
+class TrafficClass(Config):
     """One kind of traffic: when its requests come, how long they are, what they share.
 
     preset         takes what is not given (lengths, prefix, name) from `presets`; a scenario shows the values, not the name
@@ -190,7 +183,7 @@ class TrafficClass(_Config):
         return {**preset(data["preset"]), **given}
 
 
-class SyntheticWorkload(_Config):
+class SyntheticWorkload(Config):
     """Classes of traffic, laid over each other. See docs/workloads.md.
 
     Give exactly one of ``duration_s`` (all arrivals before it, later turns of sessions too) and ``requests`` (so many

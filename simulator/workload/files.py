@@ -3,6 +3,8 @@
 import gzip
 import io
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -12,6 +14,17 @@ MAX_TRACE_BYTES = (
     4 * 2**30
 )  # of text, unpacked; some 80 million rows of an Azure trace, held in 10 GB while read
 UNREADABLE = (ValueError, OSError, EOFError, zlib.error)  # what a reader raises for a file that is damaged
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """What a damaged file raises becomes a ServelabError that names it."""
+    try:
+        yield
+    except ServelabError:
+        raise
+    except UNREADABLE as error:
+        raise ServelabError(f"{path}: cannot be read as a trace: {error}") from None
 
 
 def check_file(path: Path) -> None:

@@ -18,7 +18,7 @@ from simulator.workload.config import (
 )
 from simulator.workload.conversation import conversation_columns
 from simulator.workload.lengths import draw_lengths
-from simulator.workload.synthetic import draw_groups, limit_output, synthetic_table
+from simulator.workload.synthetic import draw_groups, limit_output, pick, synthetic_table
 from simulator.workload.table import RequestTable
 from simulator.workload.trace import read_trace
 from simulator.workload.transforms import bootstrap, rescale, thin
@@ -55,10 +55,7 @@ def _poisson(config: PoissonWorkload, seed: np.random.SeedSequence) -> RequestTa
     if config.priority_weights is not None:
         levels = np.array(sorted(config.priority_weights))
         weights = np.array([config.priority_weights[k] for k in levels.tolist()])
-        u = named_rng(seed, "priority").random(n)
-        priority = levels[
-            np.minimum(np.searchsorted(np.cumsum(weights) / weights.sum(), u, "right"), len(levels) - 1)
-        ]
+        priority = levels[pick(weights, named_rng(seed, "priority").random(n))]
     prefix: dict[str, Any] = {}
     if config.shared_prefix is not None:
         group = draw_groups(config.shared_prefix, n, named_rng(seed, "shared_prefix"))

@@ -1,22 +1,21 @@
 """Distributions of prompt and output lengths [token]."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from scipy.special import ndtr, ndtri
 
-Tokens = Annotated[int, Field(ge=1, le=100_000_000, strict=True)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
-Level = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
+from simulator.workload.fields import Config, Level, Positive, Tokens, Weight
 
 
-class _Config(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+def _ordered(config: Any) -> Any:
+    if config.max < config.min:
+        raise ValueError(f"max must be at least min ({config.min}), got {config.max}")
+    return config
 
 
-class FixedLength(_Config):
+class FixedLength(Config):
     """Every request the same length."""
 
     kind: Literal["fixed"] = "fixed"
@@ -26,24 +25,20 @@ class FixedLength(_Config):
         return np.full(len(u), self.tokens, np.int32)
 
 
-class UniformLength(_Config):
+class UniformLength(Config):
     """Whole numbers from ``min`` to ``max``, both included, equally likely."""
 
     kind: Literal["uniform"] = "uniform"
     min: Tokens
     max: Tokens
 
-    @model_validator(mode="after")
-    def _ordered(self) -> "UniformLength":
-        if self.max < self.min:
-            raise ValueError(f"max must be at least min ({self.min}), got {self.max}")
-        return self
+    _check = model_validator(mode="after")(_ordered)
 
     def quantile(self, u: np.ndarray) -> np.ndarray:
         return (self.min + np.floor(u * (self.max - self.min + 1))).astype(np.int32)
 
 
-class NormalLength(_Config):
+class NormalLength(Config):
     """Normal with this ``mean`` and ``std_dev`` [token], rounded, held to [min, max] as benchmark tools do it."""
 
     kind: Literal["normal"] = "normal"
@@ -52,18 +47,14 @@ class NormalLength(_Config):
     min: Tokens = 1
     max: Tokens = 1_000_000
 
-    @model_validator(mode="after")
-    def _ordered(self) -> "NormalLength":
-        if self.max < self.min:
-            raise ValueError(f"max must be at least min ({self.min}), got {self.max}")
-        return self
+    _check = model_validator(mode="after")(_ordered)
 
     def quantile(self, u: np.ndarray) -> np.ndarray:
         raw = self.mean + self.std_dev * (ndtri(u) if self.std_dev else np.zeros(len(u)))
         return np.clip(np.rint(raw), self.min, self.max).astype(np.int32)
 
 
-class LognormalLength(_Config):
+class LognormalLength(Config):
     """Lognormal with this ``median`` [token] and ``sigma`` of the logarithm, rounded, held to [min, max].
 
     What falls outside is set to the bound it crossed, so both bounds carry a point mass.
@@ -75,11 +66,7 @@ class LognormalLength(_Config):
     min: Tokens = 1
     max: Tokens = 1_000_000
 
-    @model_validator(mode="after")
-    def _ordered(self) -> "LognormalLength":
-        if self.max < self.min:
-            raise ValueError(f"max must be at least min ({self.min}), got {self.max}")
-        return self
+    _check = model_validator(mode="after")(_ordered)
 
     def quantile(self, u: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -91,7 +78,7 @@ class LognormalLength(_Config):
         return np.clip(np.rint(raw), self.min, self.max).astype(np.int32)
 
 
-class EmpiricalLength(_Config):
+class EmpiricalLength(Config):
     """Observed lengths: either ``values`` with optional ``weights``, or a table ``levels`` -> ``values``.
 
     With ``levels`` (rising from 0 to 1) the values are quantiles, interpolated linearly and rounded.
@@ -131,7 +118,7 @@ class EmpiricalLength(_Config):
         return values[np.searchsorted(edges, u, side="right")].astype(np.int32)
 
 
-class HistogramLength(_Config):
+class HistogramLength(Config):
     """Counts per bin, as a dashboard shows them: bin k holds ``edges[k]`` to ``edges[k + 1]`` (excluded).
 
     Within a bin every whole number is equally likely. ``counts`` are per bin, not cumulative.
@@ -163,7 +150,7 @@ class HistogramLength(_Config):
         return np.clip(low + np.floor(within * (high - low)), low, high - 1).astype(np.int32)
 
 
-class ParetoLength(_Config):
+class ParetoLength(Config):
     """Bounded Pareto on [min, max], rounded: P(X > x) falls as ``x**-alpha``, the smaller the heavier."""
 
     kind: Literal["pareto"] = "pareto"
@@ -171,11 +158,7 @@ class ParetoLength(_Config):
     min: Tokens
     max: Tokens
 
-    @model_validator(mode="after")
-    def _ordered(self) -> "ParetoLength":
-        if self.max < self.min:
-            raise ValueError(f"max must be at least min ({self.min}), got {self.max}")
-        return self
+    _check = model_validator(mode="after")(_ordered)
 
     def quantile(self, u: np.ndarray) -> np.ndarray:
         tail = -np.expm1(self.alpha * np.log(self.min / self.max))  # 1 - (min / max)**alpha
@@ -183,7 +166,7 @@ class ParetoLength(_Config):
         return np.clip(np.rint(raw), self.min, self.max).astype(np.int32)
 
 
-class MixturePart(_Config):
+class MixturePart(Config):
     """One lognormal of a mixture: its ``weight``, ``median`` [token] and ``sigma`` of the logarithm."""
 
     weight: Positive
@@ -191,7 +174,7 @@ class MixturePart(_Config):
     sigma: Positive
 
 
-class MixtureLength(_Config):
+class MixtureLength(Config):
     """A mixture of lognormals, rounded and held to [min, max] as `LognormalLength` is."""
 
     kind: Literal["mixture"] = "mixture"
@@ -199,11 +182,7 @@ class MixtureLength(_Config):
     min: Tokens = 1
     max: Tokens = 1_000_000
 
-    @model_validator(mode="after")
-    def _ordered(self) -> "MixtureLength":
-        if self.max < self.min:
-            raise ValueError(f"max must be at least min ({self.min}), got {self.max}")
-        return self
+    _check = model_validator(mode="after")(_ordered)
 
     def quantile(self, u: np.ndarray) -> np.ndarray:
         log_tokens = np.linspace(np.log(max(self.min - 0.5, 0.5)), np.log(self.max + 0.5), 8192)

@@ -8,12 +8,12 @@ from itertools import pairwise
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from scipy.special import gamma as gamma_function
 
 from simulator.errors import ServelabError
 from simulator.workload.arrivals import unit_intervals
-from simulator.workload.lengths import Positive, Weight
+from simulator.workload.fields import Config, Positive, Seconds, Weight
 from simulator.workload.rate import PiecewiseRate
 
 DAY_S, WEEK_S = 86_400.0, 604_800.0
@@ -23,11 +23,7 @@ MAX_KNOTS = 10_000_000
 Variation = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False, strict=True)]
 
 
-class _Config(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class UserPopulation(_Config):
+class UserPopulation(Config):
     """People as a rate: ``active_users * requests_per_user_per_minute / 60 * peak_factor`` [request/s].
 
     ``peak_factor`` is how much busier the simulated hour is than the one that the figure per user is from.
@@ -42,7 +38,7 @@ class UserPopulation(_Config):
         return self.active_users * self.requests_per_user_per_minute / 60.0 * self.peak_factor
 
 
-class _Process(_Config):
+class _Process(Config):
     """What every process can be asked for."""
 
     def rate(self, horizon_s: float) -> PiecewiseRate:
@@ -129,10 +125,10 @@ class ConstantArrivals(_Steady):
         return 0.0
 
 
-class Spike(_Config):
+class Spike(Config):
     """The rate times ``factor`` for ``duration_s`` [s] from ``start_s`` [s] on; overlapping ones multiply."""
 
-    start_s: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+    start_s: Seconds
     duration_s: Positive
     factor: Weight
 

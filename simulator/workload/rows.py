@@ -1,7 +1,8 @@
 """Rows that cannot be used: named, counted, left out up to a stated share, refused above it."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,20 @@ SHOWN = 3  # faults named when rows are left out
 
 class TraceWarning(UserWarning):
     """Rows of a trace were left out; the message counts and shows them."""
+
+
+@contextmanager
+def noted() -> Iterator[list[str]]:
+    """Collect what `TraceWarning`s inside say; other warnings pass on."""
+    said: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", TraceWarning)
+        yield said
+    for warning in caught:
+        if issubclass(warning.category, TraceWarning):
+            said.append(str(warning.message))
+        else:
+            warnings.warn(warning.message, stacklevel=3)
 
 
 class RowCheck:

@@ -6,23 +6,17 @@ Where part of the answer is left out of later prompts (reasoning), only what the
 found again; the rest of its answer stands at another place and is new.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
-from simulator.workload.lengths import LengthConfig, Positive, Tokens
+from simulator.workload.fields import Config, Count, Level, Positive, Seconds, Tokens
+from simulator.workload.lengths import LengthConfig
 from simulator.workload.table import FREED, NONE, OWN_STREAM
-from simulator.workload.waits import FixedWait, Seconds, WaitConfig
-
-Count = Annotated[int, Field(ge=1, strict=True)]
+from simulator.workload.waits import FixedWait, WaitConfig
 
 
-class _Config(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Session(_Config):
+class Session(Config):
     """A conversation of several turns, or an agent's calls that wait for each other.
 
     turns               requests of a session
@@ -38,11 +32,11 @@ class Session(_Config):
     turns: LengthConfig
     wait_s: WaitConfig = FixedWait()
     next_prompt_tokens: LengthConfig | None = None
-    stripped_share: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)] = 0.0
+    stripped_share: Level = 0.0
     max_context_tokens: Tokens | None = None
 
 
-class ClosedLoop(_Config):
+class ClosedLoop(Config):
     """``concurrency`` users, each with one request (or session) at a time: a new one is sent after one has ended.
 
     concurrency  users; ``--max-concurrency`` of ``vllm bench serve`` without a request rate
@@ -70,6 +64,11 @@ class ClosedLoop(_Config):
         return arrival_s, after, self.wait_s.quantile(wait_rng.random(self.requests))
 
 
+def starts(turns: np.ndarray) -> np.ndarray:
+    """The first request of each session, where sessions of so many ``turns`` lie one after another."""
+    return np.cumsum(turns) - turns
+
+
 def places(turns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of each request, where sessions of so many ``turns`` lie one after another: its session and its turn, from 0.
 
@@ -77,8 +76,7 @@ def places(turns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     (array([0, 0, 1]), array([0, 1, 0]))
     """
     session = np.repeat(np.arange(len(turns)), turns)
-    first = np.cumsum(turns) - turns
-    return session, np.arange(len(session)) - first[session]
+    return session, np.arange(len(session)) - starts(turns)[session]
 
 
 def within_context(turns: np.ndarray, total: np.ndarray, limit: int) -> np.ndarray:
@@ -100,10 +98,8 @@ def contexts(turns: np.ndarray, added: np.ndarray, visible: np.ndarray) -> np.nd
     [10, 17, 25]
     """
     session, _ = places(turns)
-    both = np.cumsum(added + visible) - visible
-    first = np.cumsum(turns) - turns
-    before = np.concatenate(([0], np.cumsum(added + visible)))[first]
-    return both - before[session]
+    upto = np.concatenate(([0], np.cumsum(added + visible)))
+    return upto[1:] - visible - upto[starts(turns)][session]
 
 
 def shared_streams(
@@ -115,8 +111,8 @@ def shared_streams(
     """
     session, turn = places(turns)
     owner = np.repeat(np.arange(len(turn)), turn)
-    within = np.arange(len(owner)) - np.repeat(np.cumsum(turn) - turn, turn)
-    earlier = (np.cumsum(turns) - turns)[session[owner]] + within
+    within = np.arange(len(owner)) - np.repeat(starts(turn), turn)
+    earlier = starts(turns)[session[owner]] + within
     if stripped:
         carried = np.where(turn > 0, np.concatenate(([0], visible[:-1])), 0)
         tokens = (added + carried)[earlier]

@@ -17,7 +17,7 @@ from simulator.workload.sessions import (
     shared_streams,
     within_context,
 )
-from simulator.workload.table import NONE, OWN_STREAM, RequestTable
+from simulator.workload.table import COLUMNS, NONE, OWN_STREAM, RequestTable
 
 LONGEST_S = 1e10  # 300 years: a workload that needs longer for its requests does not reach them
 
@@ -68,7 +68,7 @@ def synthetic_table(config: SyntheticWorkload, seed: np.random.SeedSequence) -> 
             part.columns["pool"] = np.full(len(part), i, np.int16)
         if traffic.session is not None:
             part.columns["session"] += sessions
-            sessions += int(part.columns["session"].max(initial=sessions - 1)) + 1 - sessions
+            sessions = int(part.columns["session"].max(initial=sessions - 1)) + 1
         streams += traffic.shared_prefix.groups if traffic.shared_prefix is not None else 0
         parts.append(part)
     return _merged(parts, tuple(c.name for c in config.classes), tuple(tenants))
@@ -78,11 +78,10 @@ def _merged(parts: list[_Part], classes: tuple[str, ...], tenants: tuple[str, ..
     """One table of the parts, by place; of equals the earlier part first."""
     offsets = np.cumsum([0, *map(len, parts)])
     n = int(offsets[-1])
-    defaults = {"session": -1, "after": NONE, "wait_s": 0.0, "pool": -1, "until_s": np.inf}
     names = set().union(*(p.columns for p in parts))
     columns = {
         name: np.concatenate([
-            p.columns[name] if name in p.columns else np.full(len(p), defaults[name]) for p in parts
+            p.columns[name] if name in p.columns else np.full(len(p), COLUMNS[name][1]) for p in parts
         ])
         for name in names
     }  # fmt: skip
@@ -124,6 +123,11 @@ def draw_groups(prefix: SharedPrefix, n: int, rng: np.random.Generator) -> np.nd
     return np.where(draws[:, 0] < prefix.share, group, -1)
 
 
+def pick(weights: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """Which of the ``weights`` each uniform draw falls on."""
+    return np.minimum(np.searchsorted(np.cumsum(weights) / weights.sum(), u, "right"), len(weights) - 1)
+
+
 def limit_output(output: np.ndarray, max_tokens: int | None) -> tuple[np.ndarray, np.ndarray]:
     """The lengths as they come out under ``max_tokens``, and what each client asks for."""
     if max_tokens is None:
@@ -135,12 +139,10 @@ def _tenant(traffic: TrafficClass, part: _Part, tenants: list[str], rng: np.rand
     """The tenant of each request, one for all of a session."""
     if not traffic.tenants:
         return np.full(len(part), tenants.index(""), np.int32)
-    names = list(traffic.tenants)
-    level = np.cumsum([traffic.tenants[name] for name in names])
     whose = part.columns.get("session", np.arange(len(part)))
     u = rng.random(int(whose.max(initial=-1)) + 1)[whose]
-    drawn = np.minimum(np.searchsorted(level / level[-1], u, "right"), len(names) - 1)
-    return np.array([tenants.index(name) for name in names], np.int32)[drawn]
+    numbers = np.array([tenants.index(name) for name in traffic.tenants], np.int32)
+    return numbers[pick(np.array(list(traffic.tenants.values())), u)]
 
 
 def _arrivals(

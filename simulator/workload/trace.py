@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from simulator.errors import ServelabError, nearest
-from simulator.workload.files import UNREADABLE, check_file, open_trace
+from simulator.workload.files import check_file, open_trace, reading
 from simulator.workload.formats import access_log, burstgpt, mooncake, vllm_bench
 from simulator.workload.formats.access_log import LogColumns
 from simulator.workload.frame import KNOWN, NAMED, PREFIX, REQUIRED
@@ -123,17 +123,14 @@ def write_trace(table: RequestTable, path: Path) -> Path:
 
 def _read_frame(path: Path) -> pd.DataFrame:
     check_file(path)
-    try:
+    with reading(path):
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
-        with open_trace(path) as file:
-            return pd.read_csv(file, low_memory=False)
-    except pd.errors.EmptyDataError:
-        raise ServelabError(f"{path}: the trace is empty (no header)") from None
-    except ServelabError:
-        raise
-    except UNREADABLE as error:
-        raise ServelabError(f"{path}: cannot be read as a trace: {error}") from None
+        try:
+            with open_trace(path) as file:
+                return pd.read_csv(file, low_memory=False)
+        except pd.errors.EmptyDataError:
+            raise ServelabError(f"{path}: the trace is empty (no header)") from None
 
 
 def _refuse_empty(path: Path, frame: pd.DataFrame) -> None:
@@ -143,13 +140,8 @@ def _refuse_empty(path: Path, frame: pd.DataFrame) -> None:
 
 def _tell_json(path: Path) -> str:
     """``mooncake`` or ``vllm_bench`` for JSON, else ``auto``."""
-    try:
-        with open_trace(path) as file:
-            line = file.readline()
-    except ServelabError:
-        raise
-    except UNREADABLE as error:
-        raise ServelabError(f"{path}: cannot be read as a trace: {error}") from None
+    with reading(path), open_trace(path) as file:
+        line = file.readline()
     if not line.lstrip().startswith(b"{"):
         return "auto"
     try:

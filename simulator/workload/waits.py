@@ -3,18 +3,13 @@
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy.special import ndtri
 
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+from simulator.workload.fields import Config, Positive, Seconds
 
 
-class _Config(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class FixedWait(_Config):
+class FixedWait(Config):
     """Always so long [s]."""
 
     kind: Literal["fixed"] = "fixed"
@@ -24,7 +19,7 @@ class FixedWait(_Config):
         return np.full(len(u), self.seconds)
 
 
-class ExponentialWait(_Config):
+class ExponentialWait(Config):
     """Exponential of this mean [s], the think time of the classic closed network."""
 
     kind: Literal["exponential"] = "exponential"
@@ -34,7 +29,7 @@ class ExponentialWait(_Config):
         return -self.mean_s * np.log1p(-u)
 
 
-class LognormalWait(_Config):
+class LognormalWait(Config):
     """Lognormal of this median [s] and ``sigma`` of the logarithm, at most ``max_s`` [s]."""
 
     kind: Literal["lognormal"] = "lognormal"

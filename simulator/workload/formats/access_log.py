@@ -13,7 +13,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from simulator.errors import ServelabError, nearest
-from simulator.workload.files import UNREADABLE, open_trace
+from simulator.workload.files import open_trace, reading
 from simulator.workload.frame import NAMED
 from simulator.workload.rows import RowCheck, need_columns
 from simulator.workload.table import RequestTable
@@ -158,7 +158,7 @@ def _seconds(check: RowCheck, column: pd.Series, config: LogColumns) -> np.ndarr
 def _frame(path: Path, columns: LogColumns) -> tuple[pd.DataFrame, dict[int, str]]:
     """The columns asked for, as they stand in the file, and lines that could not be read."""
     wanted = [columns.time, *columns.names.values(), *columns.texts.values()]
-    try:
+    with reading(path):
         with open_trace(path) as file:
             start = file.peek(64)[:64].lstrip() if hasattr(file, "peek") else b""
             if start.startswith(b"{"):
@@ -173,10 +173,6 @@ def _frame(path: Path, columns: LogColumns) -> tuple[pd.DataFrame, dict[int, str
         with open_trace(path) as file:
             return pd.read_csv(file, sep=columns.delimiter, usecols=list(dict.fromkeys(wanted)), skipinitialspace=True,
                                encoding="utf-8-sig", low_memory=False), {}  # fmt: skip
-    except ServelabError:
-        raise
-    except UNREADABLE as error:
-        raise ServelabError(f"{path}: cannot be read as a trace: {error}") from None
 
 
 def _json_lines(path: Path, data: bytes, wanted: list[str]) -> tuple[pd.DataFrame, dict[int, str]]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.json as pa_json
 
 from simulator.errors import ServelabError, nearest
-from simulator.workload.files import UNREADABLE, open_trace
+from simulator.workload.files import open_trace, reading
 from simulator.workload.rows import RowCheck, check_order, need_columns
 from simulator.workload.table import RequestTable
 
@@ -81,13 +81,8 @@ def _numbers(table: pa.Table, name: str) -> np.ndarray:
 
 def _columns(path: Path) -> tuple[pa.Table, dict[int, str]]:
     """The trace as columns, and the lines that are no record: at once, else line by line."""
-    try:
-        with open_trace(path) as file:
-            data = file.read()
-    except ServelabError:
-        raise
-    except UNREADABLE as error:
-        raise ServelabError(f"{path}: cannot be read as a trace: {error}") from None
+    with reading(path), open_trace(path) as file:
+        data = file.read()
     try:
         options = pa_json.ParseOptions(explicit_schema=SCHEMA, unexpected_field_behavior="ignore")
         block = pa_json.ReadOptions(block_size=1 << 26)

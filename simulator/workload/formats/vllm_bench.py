@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from simulator.errors import ServelabError
-from simulator.workload.files import UNREADABLE, open_trace
+from simulator.workload.files import open_trace, reading
 from simulator.workload.rows import RowCheck
 from simulator.workload.table import RequestTable
 
@@ -23,16 +23,12 @@ def read(path: Path, max_bad_share: float = 0.0) -> RequestTable:
     Raises ServelabError for a file that is not one JSON object, arrays that are missing (with the flag that writes
     them) or differ in length, and for failed requests beyond ``max_bad_share``.
     """
-    try:
-        with open_trace(path) as file:
+    with reading(path), open_trace(path) as file:
+        try:
             result = json.load(file)
-    except ServelabError:
-        raise
-    except json.JSONDecodeError as error:
-        many = "; --append-result writes several results, keep one" if error.msg == "Extra data" else ""
-        raise ServelabError(f"{path}: is not one JSON object: {error}{many}") from None
-    except UNREADABLE as error:
-        raise ServelabError(f"{path}: cannot be read as a trace: {error}") from None
+        except json.JSONDecodeError as error:
+            many = "; --append-result writes several results, keep one" if error.msg == "Extra data" else ""
+            raise ServelabError(f"{path}: is not one JSON object: {error}{many}") from None
     if not isinstance(result, dict):
         raise ServelabError(f"{path}: must be a JSON object, got {type(result).__name__}")
     missing = [name for name in ARRAYS if not isinstance(result.get(name), list)]
