@@ -187,10 +187,8 @@ def _tables(
     for name in ("max_tokens", "priority", "traffic_class", "tenant", "session"):
         requests[name][:] = getattr(table, name)
     if stopped_at is not None or table.reacts:
-        came = requests["arrival_s"] <= (np.inf if stopped_at is None else stopped_at)
-        came &= np.isfinite(requests["arrival_s"])
-        if table.reacts:
-            came &= requests["replica"] >= 0
+        # a request that waits for an answer has come when it was sent, another at its time
+        came = requests["replica"] >= 0 if table.reacts else requests["arrival_s"] <= stopped_at
         requests = {name: values[came] for name, values in requests.items()}
     ends = [requests["end_s"], requests["arrival_s"]]
     end = max((float(np.nanmax(e)) for e in ends if len(e) and not np.isnan(e).all()), default=0.0)

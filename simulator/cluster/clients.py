@@ -20,7 +20,7 @@ class Clients:
         self._due: list[tuple[float, int]] = []
         after = np.where(table.after >= 0, table.after, len(table))
         order = np.argsort(after, kind="stable")
-        self._followers = order
+        self._followers = order  # rows by the row that they come after
         self._first = np.searchsorted(after[order], np.arange(len(table) + 1))
         self._pools: dict[int, list[int]] = {}
         for pool in np.unique(table.pool[table.after == FREED]).tolist():
@@ -34,15 +34,17 @@ class Clients:
         found[table.after[table.after >= 0]] = True
         return found
 
+    def _open_s(self) -> float:
+        """Time [s] of the next request that does not depend on an answer."""
+        return self._times[self._next] if self._next < len(self._times) else np.inf
+
     def due(self) -> float:
         """Time [s] of the next request, inf when none is known to come."""
-        open_s = self._times[self._next] if self._next < len(self._times) else np.inf
-        return min(open_s, self._due[0][0]) if self._due else open_s
+        return min(self._open_s(), self._due[0][0]) if self._due else self._open_s()
 
     def take(self) -> int:
         """The next request; at one time those that do not depend on an answer come first."""
-        open_s = self._times[self._next] if self._next < len(self._times) else np.inf
-        if self._due and self._due[0][0] < open_s:
+        if self._due and self._due[0][0] < self._open_s():
             return heappop(self._due)[1]
         self._next += 1
         return self._open[self._next - 1]

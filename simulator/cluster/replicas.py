@@ -14,7 +14,6 @@ from simulator.records import State
 
 BATCHES_PER_CALL = 50_000  # about 0.1 s of computing, so that progress, Ctrl-C and cancelling work
 COMPLETED = int(State.COMPLETED)
-STUCK = "the scheduler cannot plan any waiting request: a fault of the simulator, please report it"
 
 
 class Replicas:
@@ -43,7 +42,7 @@ class Replicas:
         self.fleet = self.fleet._replace(**arrays)
         self.handle = handle(self.fleet)
 
-    def make_room(self) -> None:
+    def _make_room(self) -> None:
         """Empty the logs and lengthen the timeline."""
         log = self.fleet.log
         self._steps.append(self.fleet.steps[: log[0]].copy())
@@ -65,11 +64,17 @@ class Replicas:
             code = self.python_loop["advance"](
                 python_handle(self.fleet, self.handle), until, BATCHES_PER_CALL
             )
-        if code == loop.STUCK:
-            raise RuntimeError(STUCK)
-        if code == loop.FULL:
-            self.make_room()
+        self.heed(code)
         return code
+
+    def heed(self, code: int) -> None:
+        """Do what a loop that came back with ``code`` asks for: room in the logs. Raises RuntimeError where it is stuck."""
+        if code == loop.STUCK:
+            raise RuntimeError(
+                "the scheduler cannot plan any waiting request: a fault of the simulator, please report it"
+            )
+        if code == loop.FULL:
+            self._make_room()
 
     def advance(self, until: float) -> None:
         """Commit all batches planned before ``until`` [s] and all outputs that are there at ``until``."""

@@ -12,7 +12,7 @@ import numpy as np
 import simpy
 
 from simulator.cluster.clients import Clients
-from simulator.cluster.replicas import BATCHES_PER_CALL, STUCK, Replicas
+from simulator.cluster.replicas import BATCHES_PER_CALL, Replicas
 from simulator.cluster.router import Router, fixed_choices
 from simulator.engine import loop
 from simulator.engine.compiled import JIT
@@ -73,12 +73,9 @@ class Fleets:
                     np.stack([p.handle for p in self.parts]) if JIT else [p.fleet for p in self.parts]
                 )
             code, which, reached = loop.until_notice(self._handles, until, BATCHES_PER_CALL)
-        if code == loop.STUCK:
-            raise RuntimeError(STUCK)
-        if code == loop.FULL:
-            self.parts[which].make_room()
-            self._handles = None
         if code not in (loop.REACHED, loop.IDLE):
+            self.parts[which].heed(code)
+            self._handles = None  # making room may have moved the arrays
             reached = min(reached, nextafter(until, -inf))  # something at that time may be left to do
         return reached, [ended for part in self.parts for ended in part.noticed()]
 
@@ -147,15 +144,7 @@ def _with_simpy(fleets: Fleets, router: Router, arrival_s: np.ndarray, progress:
                 progress(t, row)
 
     env.process(arrivals())
-    try:
-        env.run()
-        for _ in fleets.drain():
-            progress(env.now, len(times))
-    except KeyboardInterrupt:
-        with suppress(KeyboardInterrupt):
-            fleets.advance(env.now)
-        return max(float(env.now), fleets.latest())
-    return None
+    return _run(env, fleets, lambda: progress(env.now, len(times)))
 
 
 def _with_answers(
@@ -187,8 +176,15 @@ def _with_answers(
                 clients.ended(row, due, False)
 
     env.process(requests())
+    return _run(env, fleets, lambda: progress(env.now, state["sent"]))
+
+
+def _run(env: simpy.Environment, fleets: Fleets, draining: Callable[[], None]) -> float | None:
+    """Run to the end, ``draining`` while the last requests are served; after Ctrl-C the time [s] reached."""
     try:
         env.run()
+        for _ in fleets.drain():
+            draining()
     except KeyboardInterrupt:
         with suppress(KeyboardInterrupt):
             fleets.advance(env.now)
