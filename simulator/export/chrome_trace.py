@@ -1,7 +1,8 @@
 """Batches as a trace that Perfetto and chrome://tracing show: the Trace Event Format [1]_.
 
 A process per replica. Its track ``GPU`` has a slice per batch, counters show requests and the KV cache, and
-requests are asynchronous slices with their phases inside. Times are microseconds of simulated time.
+requests are asynchronous slices with their phases inside. Times are whole microseconds of simulated time: Perfetto
+drops a slice that overlaps the one before it, be it by the rounding of a fraction.
 
 .. [1] "Trace Event Format", Google, 2016 (phases X, C, M, b, e).
 """
@@ -18,7 +19,6 @@ import pandas as pd
 from simulator.errors import ServelabError
 from simulator.result import Result
 
-US = 1e6
 PHASES = (
     ("front end", "arrival_s", "engine_s"),
     ("queue", "engine_s", "scheduled_s"),
@@ -55,6 +55,11 @@ def write_trace_events(
     return path
 
 
+def _us(time_s: float) -> int:
+    """A time [s] in whole microseconds."""
+    return round(time_s * 1e6)
+
+
 def _events(result: Result, max_requests: int) -> Iterator[dict[str, Any]]:
     names = [d["name"] for d in result.meta["deployments"]]
     pid: dict[tuple[int, int], int] = {
@@ -68,11 +73,11 @@ def _events(result: Result, max_requests: int) -> Iterator[dict[str, Any]]:
     for row in result.steps.itertuples(index=False):
         p = pid[row.deployment, row.replica]
         yield {
-            "ph": "X", "pid": p, "tid": 1, "cat": "batch", "ts": row.start_s * US, "dur": (row.end_s - row.start_s) * US,
+            "ph": "X", "pid": p, "tid": 1, "cat": "batch", "ts": _us(row.start_s), "dur": _us(row.end_s) - _us(row.start_s),
             "name": f"{row.prefill_seqs} prefill + {row.decode_seqs} decode",
             "args": {"step": row.step, "prefill_tokens": row.prefill_tokens, "decode_kv_tokens": row.decode_kv, "preempted": row.preempted},
         }  # fmt: skip
-        at = row.scheduled_s * US
+        at = _us(row.scheduled_s)
         yield {
             "ph": "C",
             "pid": p,
@@ -91,10 +96,10 @@ def _request(q: pd.Series, pid: int) -> Iterator[dict[str, Any]]:
     one = {"cat": "request", "pid": pid, "tid": 2, "id": int(q["request_id"])}
     about = {k: int(q[k]) for k in ("prompt_tokens", "generated_tokens", "cached_tokens", "preemptions")}
     name = f"request {int(q['request_id'])}"
-    yield {**one, "ph": "b", "name": name, "ts": q["arrival_s"] * US, "args": about}
+    yield {**one, "ph": "b", "name": name, "ts": _us(q["arrival_s"]), "args": about}
     for phase, start, end in PHASES:
         until = q[end] if not np.isnan(q[end]) else q["end_s"]
         if not np.isnan(q[start]) and until > q[start]:
-            yield {**one, "ph": "b", "name": phase, "ts": q[start] * US}
-            yield {**one, "ph": "e", "name": phase, "ts": until * US}
-    yield {**one, "ph": "e", "name": name, "ts": q["end_s"] * US}
+            yield {**one, "ph": "b", "name": phase, "ts": _us(q[start])}
+            yield {**one, "ph": "e", "name": phase, "ts": _us(until)}
+    yield {**one, "ph": "e", "name": name, "ts": _us(q["end_s"])}

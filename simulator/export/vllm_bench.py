@@ -39,7 +39,8 @@ def bench_result(
         metrics: as ``--percentile-metrics``, out of `METRICS`.
         date: written as the time of the benchmark; None: now.
 
-    Raises ServelabError when not every batch was logged (it names the flag), and for a percentile outside 0 to 100.
+    Raises ServelabError when not every batch was logged (it names the flag), for a percentile outside 0 to 100, and
+    for a run that took no time.
     """
     for p in percentiles:
         if not 0 <= p <= 100:
@@ -59,6 +60,10 @@ def bench_result(
     latency = np.where(done, end - start, 0.0)
     itls = [np.diff(t) for t in times]
     whole_s = duration_s(q)
+    if whole_s <= 0:
+        raise ServelabError(
+            f"a run of {len(q)} requests and {whole_s:g} s has no throughput; simulate at least one"
+        )
     prompt = int(column(q, "prompt_tokens")[done].sum())
     total = int(output.sum())
     rate, concurrency = _traffic(result)
