@@ -17,7 +17,8 @@ from simulator.cluster.router.least_outstanding import LeastOutstandingConfig
 from simulator.cost.prices import PricesConfig
 from simulator.engine.api_server import ApiServerConfig
 from simulator.engine.config import EngineConfig
-from simulator.engine.step_time import RooflineStepTime, StepTimeConfig
+from simulator.engine.profiled import ProfileStepTime
+from simulator.engine.step_time import GivenStepTime, RooflineStepTime
 from simulator.errors import ServelabError, nearest
 from simulator.slo import SloConfig
 from simulator.workload import WorkloadConfig
@@ -40,7 +41,7 @@ class Deployment(_Part):
     model: str | ModelSpec
     gpu: str | GpuSpec
     engine: EngineConfig = EngineConfig()
-    step_time: StepTimeConfig = RooflineStepTime()
+    step_time: GivenStepTime | ProfileStepTime = RooflineStepTime()
     api_server: ApiServerConfig = ApiServerConfig()
     replicas: int = Field(default=1, ge=1, le=100_000)
 

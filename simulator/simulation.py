@@ -9,12 +9,15 @@ import numpy as np
 
 from simulator import records
 from simulator.catalog import GpuSpec, ModelSpec
+from simulator.catalog.profile import Profile
 from simulator.cluster.clients import Clients
 from simulator.cluster.replicas import Replicas
 from simulator.cluster.router import make_router
 from simulator.cluster.run import Fleets, Progress, run_requests
 from simulator.engine.build import POLICIES, config_record, request_records
+from simulator.engine.api_server import ApiServerConfig
 from simulator.engine.config import EngineSettings, resolve
+from simulator.engine.profiled import ProfileStepTime, build_profiled, outside, worst
 from simulator.engine.state import KEYED, allocate
 from simulator.engine.step_time import StepTime, Work, build_step_time, work
 from simulator.engine.uncached import StepSeconds
@@ -42,6 +45,8 @@ class Resolved:
     settings: EngineSettings
     step_time: StepTime
     work: Work
+    api_server: ApiServerConfig
+    profile: Profile | None = None
 
 
 def resolve_deployment(scenario: Scenario, index: int) -> Resolved:
@@ -55,9 +60,14 @@ def resolve_deployment(scenario: Scenario, index: int) -> Resolved:
                 f"engine.pipeline_parallel_size={settings.pipeline_parallel_size}: memory is worked out, but batches "
                 "moving through pipeline stages are not simulated yet; use 1 and tensor_parallel_size"
             )
-        return Resolved(
-            d, model, gpu, settings, build_step_time(d.step_time, model, gpu, settings), work(model, settings)
-        )
+        server, profile = d.api_server, None
+        if isinstance(d.step_time, ProfileStepTime):
+            time, profile = build_profiled(d.step_time, model, gpu, settings, scenario.base_dir)
+            if profile.api_server and "api_server" not in d.model_fields_set:
+                server = ApiServerConfig.model_validate(profile.api_server)
+        else:
+            time = build_step_time(d.step_time, model, gpu, settings)
+        return Resolved(d, model, gpu, settings, time, work(model, settings), server, profile)
     except ServelabError as problem:
         raise ServelabError(f"deployments.{index} ({d.name}): {problem}") from None
 
@@ -104,7 +114,8 @@ def simulate(
     meta = {
         "scenario": scenario.to_mapping(), "seed": seed, "version": _version(), "method": used, "steps": steps,
         "partial": stopped_at is not None, "slo": scenario.slo.model_dump(), "prices": scenario.prices.model_dump(),
-        "notes": [*said, *_notes(found, step_seconds, queue_key, stopped_at, unsent)],
+        "notes": [*said, *_notes(found, step_seconds, queue_key, stopped_at, unsent),
+                  *(n for r, p in zip(found, fleets.parts, strict=True) for n in _stretched(r, p, table, step_seconds))],
         "traffic_classes": _classes(scenario, table), "tenants": list(table.tenants),
         "deployments": [_facts(r, step_seconds) for r in found],
     }  # fmt: skip
@@ -129,7 +140,7 @@ def _replicas(
     step_seconds: StepSeconds | None, queue_key: QueueKey | None,
 ) -> Replicas:  # fmt: skip
     """The replicas of one deployment, idle at time 0."""
-    flags, server, timeout = r.settings.flags(), r.config.api_server, scenario.client.timeout_s
+    flags, server, timeout = r.settings.flags(), r.api_server, scenario.client.timeout_s
     keys = None
     policy = POLICIES[flags["scheduling_policy"]]
     if queue_key is not None:
@@ -282,9 +293,28 @@ def _notes(
             notes.append(
                 f"{r.config.name}: step times are a roofline estimate ({r.step_time.source}), not measured on this GPU"
             )
-        if r.config.api_server.base_s == 0 and r.config.api_server.prompt_token_s == 0:
+        if r.api_server.base_s == 0 and r.api_server.prompt_token_s == 0:
             notes.append(f"{r.config.name}: the API server takes no time, no measurement of it was given")
     return notes
+
+
+def _stretched(
+    r: Resolved, part: Replicas, table: RequestTable, step_seconds: StepSeconds | None
+) -> list[str]:
+    """Where a profile was used beyond what it was measured on."""
+    if r.profile is None or step_seconds is not None:
+        return []
+    c = part.fleet.replica
+    longest = (table.prompt_tokens.astype(int) + table.output_tokens).max(initial=0)
+    reached = {"decode_seqs": c["most_decodes"].max(), "prefill_tokens": c["most_prefill"].max(),
+               "decode_kv": c["most_kv"].max(), "context": longest}  # fmt: skip
+    notes = [*r.step_time.notes, *outside(r.profile, reached)]
+    found = worst(r.profile)
+    notes.append(
+        f"profile {r.profile.name}: "
+        + (f"largest held-out error {found}" if found else "its error is not known")
+    )
+    return [f"{r.config.name}: {note}" for note in notes]
 
 
 def _version() -> str:

@@ -19,7 +19,7 @@ from simulator.engine.step_time import (
     AffineStepTime,
     ConstantStepTime,
     RooflineStepTime,
-    StepTimeConfig,
+    GivenStepTime,
     build_step_time,
     gpu_seconds,
     work,
@@ -88,7 +88,7 @@ def test_affine_extra_terms():
 
 
 def test_configs_are_a_strict_union():
-    adapter = TypeAdapter(StepTimeConfig)
+    adapter = TypeAdapter(GivenStepTime)
     assert adapter.validate_python({"kind": "roofline"}) == RooflineStepTime()
     for bad in (
         {"kind": "constant", "seconds": 0},

@@ -14,11 +14,25 @@ from simulator.engine.front import deliver, drop_abandoned, next_arrival, next_d
 from simulator.engine.kv_cache import free_blocks
 from simulator.engine.outputs import update
 from simulator.engine.scheduler import schedule
-from simulator.engine.state import NONE, PLAN, WAIT
-from simulator.engine.step_time import gpu_seconds
+from simulator.engine.state import DECODE, NONE, PLAN, WAIT
+from simulator.engine.step_time import KERNELS, gpu_seconds
 
 # why `run` came back
 REACHED, IDLE, FULL, CHUNK, STUCK = 0, 1, 2, 3, 4
+
+
+@compiled
+def decode_span(H, j, k):
+    """Shortest and longest context [token] of the sequences that decode in batch ``k``."""
+    least, most = np.int64(2**62), np.int64(0)
+    s = A.replica(H)[j].run_head
+    while s != NONE:
+        p = A.slot(H)[j, s]
+        if p.mode == DECODE and p.join <= k:
+            context = p.computed + (k - p.join) + 1
+            least, most = min(least, context), max(most, context)
+        s = p.next
+    return (least, most) if most > 0 else (np.int64(0), np.int64(0))
 
 
 @compiled
@@ -26,9 +40,10 @@ def begin(H, j, now):
     """Time the batch just planned at ``now`` [s]: the host prepares it, then the GPU takes it in turn."""
     cfg, c = A.config(H)[0], A.replica(H)[j]
     b = A.batch(H)[j, (c.k - 1) & 1]
+    least, most = decode_span(H, j, b.k) if cfg.step_code == KERNELS else (0, 0)
     b.gpu = gpu_seconds(
         cfg.step_code, A.step_params(H), b.decodes + b.prefill_tokens, b.prefill_tokens, b.prefill_seqs,
-        b.pairs, b.prefill_kv, b.decodes, b.decode_kv, b.sampled,
+        b.pairs, b.prefill_kv, b.decodes, b.decode_kv, b.sampled, least, most,
     )  # fmt: skip
     b.start = max(now + cfg.host, c.gpu_free)
     b.end = b.start + b.gpu
@@ -63,6 +78,9 @@ def account(H, j, b):
     c.decode_kv += b.decode_kv
     c.prefill_kv += b.prefill_kv
     c.sampled += b.sampled
+    c.most_decodes = max(c.most_decodes, b.decodes)
+    c.most_prefill = max(c.most_prefill, b.prefill_tokens)
+    c.most_kv = max(c.most_kv, b.decode_kv)
     w = A.window(H)[j, np.int64(b.end / cfg.timeline)]
     w.busy += b.gpu
     w.kv += b.used / (cfg.blocks - 1)

@@ -72,6 +72,7 @@ REPLICA = np.dtype(
         ("decode_tokens", "i8"), ("decode_kv", "i8"), ("prefill_kv", "i8"), ("sampled", "i8"),
         ("context", "i8"), ("preemptions", "i8"), ("queued_tokens", "i8"), ("hit_tokens", "i8"),
         ("lookup_tokens", "i8"), ("started", "i8"), ("unfinished", "i8"),
+        ("most_decodes", "i8"), ("most_prefill", "i8"), ("most_kv", "i8"),
         ("running", "i4"), ("decoding", "i4"), ("prefilling", "i4"), ("waiting", "i4"), ("run_head", "i4"),
         ("run_tail", "i4"), ("in_flight", "i4"), ("front_head", "i4"), ("front_tail", "i4"),
         ("order_head", "i4"), ("order_tail", "i4"), ("abort_head", "i4"), ("free_slots", "i4"),

@@ -1,4 +1,4 @@
-"""How long the GPU works on one batch: constant, affine in the batch, or a roofline of the hardware.
+"""How long the GPU works on one batch: constant, affine in the batch, piecewise, tables of kernels, or a roofline.
 
 Models are chosen inside the compiled loop by an integer and a parameter array. Times in seconds.
 """
@@ -10,31 +10,52 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from simulator.catalog import GpuSpec, ModelSpec, constants
+from simulator.catalog.profile import Trust
 from simulator.engine.capacity import kv_bytes_per_token
 from simulator.engine.compiled import compiled
 from simulator.engine.config import EngineSettings
+from simulator.engine.kernels import KernelStepTime, kernel_params, kernel_seconds
 from simulator.engine.model_memory import rank_weights, weight_bytes_each
+from simulator.engine.piecewise import PiecewiseStepTime, piecewise_params, piecewise_seconds
 from simulator.engine.roofline import roofline_params, roofline_seconds
 
-CONSTANT, AFFINE, ROOFLINE = 0, 1, 2
-Trust = Literal["measured", "fitted", "extrapolated", "roofline", "user"]
+CONSTANT, AFFINE, ROOFLINE, PIECEWISE, KERNELS = range(5)
 
 
 @compiled
 def gpu_seconds(
-    code, p, tokens, prefill_tokens, prefill_seqs, prefill_pairs, prefill_kv, decode_seqs, decode_kv, sampled
-):
+    code, p, tokens, prefill_tokens, prefill_seqs, prefill_pairs, prefill_kv, decode_seqs, decode_kv, sampled,
+    least=0, most=0,
+):  # fmt: skip
     """GPU time of one batch [s].
 
     tokens: all tokens of the batch; prefill_tokens: of sequences in prefill; prefill_pairs: query-key pairs of the
     chunks, the sum of n (start + (n + 1) / 2); prefill_kv: the sum of start + n; decode_kv: KV tokens that the
-    decoding sequences read; sampled: sequences that emit a token.
+    decoding sequences read; sampled: sequences that emit a token; least, most: shortest and longest context of the
+    decoding sequences, known to tables of kernels only (else 0).
     """
     if code == CONSTANT:
         return p[0]
     if code == AFFINE:
         seconds = ((p[0] + p[1] * prefill_tokens) + p[2] * decode_seqs) + p[3] * decode_kv
         return seconds + p[4] * prefill_pairs + p[5] * prefill_seqs
+    if code == PIECEWISE:
+        return piecewise_seconds(
+            p, tokens, prefill_tokens, prefill_seqs, prefill_pairs, decode_seqs, decode_kv
+        )
+    if code == KERNELS:
+        return kernel_seconds(
+            p,
+            tokens,
+            prefill_tokens,
+            prefill_seqs,
+            prefill_pairs,
+            decode_seqs,
+            decode_kv,
+            sampled,
+            least,
+            most,
+        )
     return roofline_seconds(
         p, tokens, prefill_tokens, prefill_seqs, prefill_pairs, prefill_kv, decode_seqs, decode_kv, sampled
     )
@@ -93,7 +114,10 @@ class RooflineStepTime(_StepTime):
     host_s: float | None = Field(default=None, ge=0, description="host time before each batch [s]")
 
 
-StepTimeConfig = Annotated[ConstantStepTime | AffineStepTime | RooflineStepTime, Field(discriminator="kind")]
+GivenStepTime = Annotated[
+    ConstantStepTime | AffineStepTime | PiecewiseStepTime | KernelStepTime | RooflineStepTime,
+    Field(discriminator="kind"),
+]
 
 
 @dataclass(frozen=True)
@@ -106,10 +130,11 @@ class StepTime:
     host_s: float
     trust: Trust
     source: str
+    notes: tuple[str, ...] = ()
 
 
 def build_step_time(
-    config: ConstantStepTime | AffineStepTime | RooflineStepTime,
+    config: GivenStepTime,
     model: ModelSpec,
     gpu: GpuSpec,
     settings: EngineSettings,
@@ -125,6 +150,12 @@ def build_step_time(
             [c.base_s, c.prefill_token_s, c.decode_seq_s, c.decode_kv_s, c.prefill_pair_s, c.prefill_seq_s]
         )
         return StepTime("affine", AFFINE, params, c.host_s, "user", "the scenario")
+    if isinstance(config, PiecewiseStepTime):
+        params = piecewise_params(config, settings.capture_sizes)
+        return StepTime("piecewise", PIECEWISE, params, config.host_s, "user", "the scenario")
+    if isinstance(config, KernelStepTime):
+        params = kernel_params(config, settings.capture_sizes)
+        return StepTime("kernels", KERNELS, params, config.host_s, "user", "the scenario")
     filled = dict(constants("roofline"))
     own = {k: v for k, v in config.model_dump(exclude={"kind"}).items() if v is not None}
     params = roofline_params(model, gpu, settings, filled | own)

@@ -1,0 +1,313 @@
+"""Runs a campaign on real vLLM, in vLLM's own environment: ``python -m calibration.vllm_worker FOLDER``.
+
+FOLDER/plan.json says which engine and which runs; this writes, a line at a time, FOLDER/steps-*.jsonl (batches, see
+`calibration.vllm_recorder`), FOLDER/requests.jsonl (requests of the client) and FOLDER/runs.jsonl (a line when a run
+is done, or why it is not). Runs that runs.jsonl already holds are skipped, so a killed campaign goes on. Needs
+nothing of the project's but this package; nothing here depends on the CPU build of vLLM.
+"""
+
+import asyncio
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+UNIT_S = 1e-5  # of the intervals between tokens in requests.jsonl
+
+
+class Client:
+    """Sends the requests of one run to one or more engines (each request to the one with the fewest) and times them."""
+
+    def __init__(self, engines: list[Any], vocabulary: int, seed: int, folder: Path) -> None:
+        self.engines, self.vocabulary, self.seed, self.folder = engines, vocabulary, seed, folder
+        self.open = [0] * len(engines)
+        self.start = 0.0
+
+    def prompt(self, run: str, row: int, request: dict[str, Any]) -> list[int]:
+        """Token ids: shared prefixes first, by stream, then tokens of the request's own."""
+        parts = [self._stream(stream, n) for stream, n in request.get("prefix", [])]
+        rest = request["prompt"] - sum(map(len, parts))
+        parts.append(self._stream(f"{run}/{row}", rest))
+        return [int(t) for part in parts for t in part]
+
+    def _stream(self, name: Any, n: int) -> np.ndarray:
+        words = [self.seed, *str(name).encode()]
+        return np.random.default_rng(words).integers(3, self.vocabulary, n)
+
+    async def send(
+        self, run: str, row: int, request: dict[str, Any], after: tuple[int, asyncio.Event] | None = None
+    ) -> dict[str, Any]:
+        """One request from sending to its last token. Times are seconds from the start of the run.
+
+        ``after``: a number of tokens, and the event to set when they are there or the request has ended.
+        """
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        prompt = request.get("ids") or self.prompt(run, row, request)
+        sampling = SamplingParams(
+            max_tokens=request["output"], ignore_eos=True, detokenize=False, temperature=0.0,
+            output_kind=RequestOutputKind.DELTA,
+        )  # fmt: skip
+        which = int(np.argmin(self.open))
+        self.open[which] += 1
+        times: list[float] = []
+        tokens: list[int] = []
+        cached = None
+        sent = time.monotonic()
+        out: dict[str, Any] = {
+            "run": run,
+            "row": row,
+            "sent": round(sent - self.start, 6),
+            "prompt": len(prompt),
+        }
+        try:
+            stream = self.engines[which].generate({"prompt_token_ids": prompt}, sampling, f"{run}/{row}")
+            async for chunk in stream:
+                now = time.monotonic()
+                new = chunk.outputs[0].token_ids
+                times += [now] * len(new)
+                tokens += new
+                cached = chunk.num_cached_tokens if cached is None else cached
+                if after is not None and len(times) >= after[0]:
+                    after[1].set()
+        except asyncio.CancelledError:
+            raise
+        except Exception as problem:  # the engine's own errors differ between versions
+            out["error"] = f"{type(problem).__name__}: {problem}"[:300]
+        finally:
+            self.open[which] -= 1
+            if after is not None:
+                after[1].set()
+        if times:
+            gaps = np.rint(np.diff(times) / UNIT_S).astype(int).tolist()
+            out |= {"output": len(times), "ttft": round(times[0] - sent, 6), "itl": gaps}
+            out |= {"cached": cached, "engine": which}
+        request["got"] = prompt + list(tokens)
+        return out
+
+    def timed(self, run: dict[str, Any]) -> list[dict[str, Any]]:
+        """The requests of a run, their arrivals at the share of saturation that it asks for."""
+        requests = [dict(r) for r in run["requests"]]
+        if "share" in run or "rate" in run:
+            rate = run["rate"] if "rate" in run else run["share"] * saturation(self.folder, run["of"])
+            for request in requests:
+                request["at"] /= rate
+            requests = [r for r in requests if r["at"] <= run.get("seconds", float("inf"))]
+        return requests
+
+    async def load(self, run: dict[str, Any]) -> list[dict[str, Any]]:
+        """Open loop at given times; a request with ``after`` is sent ``wait`` [s] after that row has ended.
+
+        Its prompt then starts with that row's prompt and answer when it says ``grow``.
+        """
+        requests = self.timed(run)
+        ended = [asyncio.Event() for _ in requests]
+        self.start = time.monotonic() + 0.05
+
+        async def one(row: int, request: dict[str, Any]) -> dict[str, Any]:
+            after = request.get("after", -1)
+            if after < 0:
+                await _until(self.start + request["at"])
+            else:
+                await ended[after].wait()
+                await asyncio.sleep(request.get("wait", 0.0))
+                if request.get("grow"):
+                    own = self._stream(
+                        f"{run['name']}/{row}", request["prompt"] - len(requests[after]["got"])
+                    )
+                    request["ids"] = requests[after]["got"] + [int(t) for t in own]
+            out = await self.send(run["name"], row, request)
+            ended[row].set()
+            return out
+
+        return list(await asyncio.gather(*(one(i, r) for i, r in enumerate(requests))))
+
+    async def batch(self, run: dict[str, Any]) -> list[dict[str, Any]]:
+        """``decode`` requests decode for at least ``steps`` tokens; then the prompts of ``prefill`` come beside them, one by one."""
+        self.start = time.monotonic()
+        long = {"prompt": run["context"], "output": run["most"]}
+        full = run["decode"] >= run["slots"]  # no slot is left for a probe
+        events = [asyncio.Event() for _ in range(run["decode"])]
+        wanted = min(run["steps"], run["most"]) if full else 1
+        tasks = [
+            asyncio.create_task(self.send(run["name"], i, dict(long), (wanted, event)))
+            for i, event in enumerate(events)
+        ]
+        for event in events:
+            await event.wait()
+        out = []
+        if tasks and not full:
+            out.append(await self.send(run["name"], len(tasks), {"prompt": 2, "output": run["steps"]}))
+        for i, prompt in enumerate([] if full else run["prefill"]):
+            out.append(await self.send(run["name"], len(tasks) + 1 + i, {"prompt": prompt, "output": 1}))
+        for task in tasks:
+            task.cancel()
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(result, dict):
+                out.append(result)
+        return out
+
+
+async def _until(at: float) -> None:
+    """Sleep to the monotonic time ``at``; the event loop's clock is the same."""
+    await asyncio.sleep(max(0.0, at - time.monotonic()))
+
+
+def saturation(folder: Path, flood: str) -> float:
+    """Requests per second of run ``flood`` while neither filling nor draining: its middle six tenths."""
+    rows = [json.loads(line) for line in (folder / "requests.jsonl").read_text().splitlines()]
+    ends = sorted(
+        r["sent"] + r["ttft"] + sum(r["itl"]) * UNIT_S for r in rows if r["run"] == flood and "ttft" in r
+    )
+    if len(ends) < 10:
+        raise ValueError(f"run {flood!r} has {len(ends)} completed requests, 10 are needed for a rate")
+    low, high = int(0.2 * len(ends)), int(0.8 * len(ends))
+    return (high - low) / (ends[high] - ends[low])
+
+
+def _append(path: Path, rows: list[dict[str, Any]]) -> None:
+    with path.open("a") as file:
+        file.writelines(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
+
+
+def done_runs(folder: Path) -> set[str]:
+    """Names of the runs that are in runs.jsonl without an error; a torn last line counts for nothing."""
+    found = set()
+    path = folder / "runs.jsonl"
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if "error" not in row and "run" in row:
+            found.add(row["run"])
+    return found
+
+
+def make_engine(plan: dict[str, Any], record: Path, number: int = 0) -> Any:
+    """Engine ``number``, an `AsyncLLM` with the plan's flags that records its batches in ``record``."""
+    from vllm import AsyncEngineArgs
+    from vllm.platforms import current_platform
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    flags = dict(plan["engine_args"])
+    synchronous = current_platform.is_cpu() or flags.get("async_scheduling") is False
+    name = "RecordingScheduler" if synchronous else "RecordingAsyncScheduler"
+    os.environ["SERVELAB_RECORD"] = str(record)
+    bind = plan.get("threads")
+    if bind:
+        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = bind[number]
+    os.environ["SERVELAB_RECORD_FULL"] = "1" if plan.get("full") else "0"
+    arguments = AsyncEngineArgs(
+        model=plan["model"], skip_tokenizer_init=True, scheduler_cls=f"calibration.vllm_recorder.{name}", **flags
+    )  # fmt: skip
+    return AsyncLLM.from_engine_args(arguments)
+
+
+def facts(engine: Any) -> dict[str, Any]:
+    """What the engine became: versions, resolved flags, hardware."""
+    import torch
+    import vllm
+
+    config = engine.vllm_config
+    scheduler, cache, parallel, model = (
+        config.scheduler_config,
+        config.cache_config,
+        config.parallel_config,
+        config.model_config,
+    )
+    names = ("max_num_seqs", "max_num_batched_tokens", "enable_chunked_prefill", "long_prefill_token_threshold",
+             "policy", "async_scheduling")  # fmt: skip
+    found = {n: getattr(scheduler, n, None) for n in names}
+    found |= {
+        n: getattr(cache, n, None)
+        for n in ("block_size", "num_gpu_blocks", "enable_prefix_caching", "cache_dtype")
+    }
+    found |= {n: getattr(parallel, n, None) for n in ("tensor_parallel_size", "pipeline_parallel_size")}
+    found |= {
+        "max_model_len": model.max_model_len,
+        "dtype": str(model.dtype),
+        "enforce_eager": model.enforce_eager,
+    }
+    sizes = getattr(config.compilation_config, "cudagraph_capture_sizes", None)
+    out = {"vllm": vllm.__version__, "torch": torch.__version__, "engine": found, "cudagraph_capture_sizes": sizes,
+           "cudagraph_mode": str(getattr(config.compilation_config, "cudagraph_mode", None)),
+           "hf_config": model.hf_config.to_dict(), "date": time.strftime("%Y-%m-%d"), "gpu": None}  # fmt: skip
+    if torch.cuda.is_available():
+        out["gpu"] = torch.cuda.get_device_name()
+        out["gpus"] = torch.cuda.device_count()
+        out["nvidia_smi"] = _smi()
+    return out
+
+
+def _smi() -> str:
+    """Driver, clocks and power limits, as nvidia-smi prints them; empty without it."""
+    import subprocess
+
+    query = "name,driver_version,clocks.sm,clocks.mem,clocks.max.sm,power.limit,temperature.gpu"
+    try:
+        return subprocess.run(
+            ["nvidia-smi", f"--query-gpu={query}", "--format=csv"], capture_output=True, text=True, timeout=20, check=False
+        ).stdout.strip()  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+async def campaign(folder: Path) -> int:
+    """All runs of the plan that are not done yet; 0 when every one is, 3 when the engine died."""
+    plan = json.loads((folder / "plan.json").read_text())
+    done = done_runs(folder)
+    todo = [run for run in plan["runs"] if run["name"] not in done]
+    if not todo:
+        return 0
+    session = f"{int(time.time())}"
+    _append(folder / "runs.jsonl", [{"starting": session}])
+    began = time.monotonic()
+    engines = [
+        make_engine(plan, folder / f"steps-{session}-{i}.jsonl", i) for i in range(plan.get("engines", 1))
+    ]
+    about = facts(engines[0]) | {"start_s": round(time.monotonic() - began, 3), "session": session}
+    _append(folder / "engine.jsonl", [about])
+    vocabulary = engines[0].vllm_config.model_config.get_vocab_size()
+    client = Client(engines, vocabulary, plan["seed"], folder)
+    try:
+        for run in todo:
+            spent = time.monotonic() - began - about["start_s"]
+            if run.get("phase") == "fit" and spent > plan.get("fit_s", float("inf")):
+                _append(
+                    folder / "runs.jsonl", [{"run": run["name"], "skipped": "the time for batches was over"}]
+                )
+                continue
+            stop = run.get("timeout", 600.0)
+            started = time.monotonic()
+            rows = await asyncio.wait_for(getattr(client, run["kind"])(run), stop)
+            _append(folder / "requests.jsonl", rows)
+            errors = [row["error"] for row in rows if "error" in row]
+            said = {"run": run["name"], "session": session, "start": round(client.start, 6),
+                    "began": round(started, 6), "end": round(time.monotonic(), 6)}  # fmt: skip
+            if errors:
+                said["failed"] = len(errors)
+            dead = [e for e in errors if e.startswith("EngineDeadError")]
+            if dead:
+                said["error"] = dead[0]
+            _append(folder / "runs.jsonl", [said])
+            if dead:
+                return 3
+            for engine in engines:
+                await engine.reset_prefix_cache()
+        return 0
+    except TimeoutError:
+        _append(folder / "runs.jsonl", [{"run": run["name"], "error": f"not done within {stop} s"}])
+        return 3
+    finally:
+        for engine in engines:
+            engine.shutdown()
+
+
+if __name__ == "__main__":
+    raise SystemExit(asyncio.run(campaign(Path(sys.argv[1]))))

@@ -1,0 +1,220 @@
+"""Step time from measured kernels: tables that are linear between the points measured, in all axes.
+
+A batch costs its linear layers (by tokens, padded to a captured CUDA graph), the output head and sampler (by
+sampled sequences), routed experts (by tokens), attention (by prefill tokens, their mean history, decoding sequences and
+their mean context), and the collectives of tensor parallelism. Attention kernels were measured on batches whose
+decoding sequences are all as long; a batch in which they differ takes longer, because the longest keeps its part of the
+GPU busy. That skew is ``t(mean) + alpha (t(longest) - t(mean))``, alpha measured by prefill tokens, decoding sequences,
+how many are near the longest, longest context and history. [1]_
+
+.. [1] LLMServingSim 2.0, ``profiler``: four axes of attention, alpha by bucket (casys-kaist, MIT licence).
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from simulator.engine.compiled import compiled
+
+# places in the parameter array: counts, then where each part starts
+(
+    N_SIZES, N_DENSE, N_HEAD, N_MOE, N_P, N_K, N_D, N_C, SIZES, DENSE, HEAD, MOE, AXIS_P, AXIS_K, AXIS_D, AXIS_C,
+    ATTENTION, N_CHUNKS, N_SEQS, N_SHARE, N_LONGEST, N_PAST, CHUNKS, SEQS, SHARE, LONGEST, PAST, ALPHA,
+    COMM_S, COMM_TOKEN_S, PLACES,
+) = range(31)  # fmt: skip
+
+
+@compiled
+def below(p, start, n, x):
+    """Index i of the segment [i, i + 1] of the rising axis ``p[start : start + n]`` that ``x`` lies in, or is nearest to."""
+    low, high = 0, n - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if p[start + middle] <= x:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@compiled
+def line(p, start, n, x):
+    """Value at ``x`` of the line through n points, abscissae at ``start`` and ordinates after them; straight on at the ends."""
+    if n == 1:
+        return p[start + n]
+    i = below(p, start, n, x)
+    x0, y0 = p[start + i], p[start + n + i]
+    return y0 + (p[start + n + i + 1] - y0) * ((x - x0) / (p[start + i + 1] - x0))
+
+
+@compiled
+def place(p, axis, count, x):
+    """Segment of an axis that ``x`` lies in, and how far along it, 0 to 1; beyond the ends below 0 or above 1."""
+    i = below(p, int(p[axis]), int(p[count]), x)
+    x0 = p[int(p[axis]) + i]
+    return i, (x - x0) / (p[int(p[axis]) + i + 1] - x0)
+
+
+@compiled
+def attention(p, prefill, history, seqs, context):
+    """Attention of all layers [s], linear in four axes."""
+    nk, nd, nc = int(p[N_K]), int(p[N_D]), int(p[N_C])
+    i, u = place(p, AXIS_P, N_P, prefill)
+    j, v = place(p, AXIS_K, N_K, history)
+    k, w = place(p, AXIS_D, N_D, seqs)
+    m, z = place(p, AXIS_C, N_C, context)
+    first, total = int(p[ATTENTION]), 0.0
+    for di in range(2):
+        wi = u if di else 1.0 - u
+        for dj in range(2):
+            wj = wi * (v if dj else 1.0 - v)
+            for dk in range(2):
+                wk = wj * (w if dk else 1.0 - w)
+                if wk != 0.0:
+                    at = first + (((i + di) * nk + j + dj) * nd + k + dk) * nc + m
+                    total += wk * (p[at] + (p[at + 1] - p[at]) * z)
+    return max(total, 0.0)
+
+
+@compiled
+def bucket(p, axis, count, x):
+    """First of the rising upper edges that is at least ``x``; the last where none is."""
+    i, first = 0, int(p[axis])
+    while i < int(p[count]) - 1 and x > p[first + i]:
+        i += 1
+    return i
+
+
+@compiled
+def alpha(p, prefill, history, seqs, mean, least, most):
+    """How far a batch of unequal contexts is from the time of the mean to that of the longest; 0 where not measured."""
+    if p[N_SEQS] == 0.0 or most <= least:
+        return 0.0
+    at = bucket(p, CHUNKS, N_CHUNKS, prefill)
+    at = at * int(p[N_SEQS]) + bucket(p, SEQS, N_SEQS, seqs)
+    at = at * int(p[N_SHARE]) + bucket(p, SHARE, N_SHARE, (mean - least) / (most - least))
+    at = at * int(p[N_LONGEST]) + bucket(p, LONGEST, N_LONGEST, most)
+    at = at * int(p[N_PAST]) + bucket(p, PAST, N_PAST, history)
+    return p[int(p[ALPHA]) + at]
+
+
+@compiled
+def kernel_seconds(
+    p, tokens, prefill_tokens, prefill_seqs, prefill_pairs, decode_seqs, decode_kv, sampled, least, most
+):
+    """GPU time of one batch [s]; the arguments of `step_time.gpu_seconds`."""
+    if tokens <= 0:
+        return 0.0
+    rows, n = float(tokens), int(p[N_SIZES])
+    if n > 0 and tokens <= p[int(p[SIZES]) + n - 1]:
+        i = below(p, int(p[SIZES]), n, rows)
+        rows = p[int(p[SIZES]) + (i if p[int(p[SIZES]) + i] >= rows else i + 1)]
+    seconds = line(p, int(p[DENSE]), int(p[N_DENSE]), rows)
+    seconds += line(p, int(p[HEAD]), int(p[N_HEAD]), max(float(sampled), 1.0))
+    if p[N_MOE] > 0.0:
+        seconds += line(p, int(p[MOE]), int(p[N_MOE]), float(rows))
+    seconds += p[COMM_S] + p[COMM_TOKEN_S] * rows
+    # several chunks are taken as one with as many query-key pairs; short ones have fewer than any single chunk
+    history, spared = 0.0, 0.0
+    if prefill_tokens > 0:
+        history = prefill_pairs / prefill_tokens - (prefill_tokens + 1.0) / 2.0
+        if history < 0.0:
+            far = p[int(p[AXIS_K]) + int(p[N_K]) // 2]
+            slope = attention(p, prefill_tokens, far, 0.0, 0.0) - attention(p, prefill_tokens, 0.0, 0.0, 0.0)
+            spared = min(history, 0.0) * max(slope, 0.0) / far
+            history = 0.0
+    mean = decode_kv / decode_seqs if decode_seqs > 0 else 0.0
+    busy = attention(p, prefill_tokens, history, decode_seqs, mean)
+    skew = alpha(p, prefill_tokens, history, decode_seqs, mean, least, most)
+    if skew != 0.0:
+        busy += skew * (attention(p, prefill_tokens, history, decode_seqs, most) - busy)
+    alone = attention(p, prefill_tokens / max(prefill_seqs, 1), 0.0, decode_seqs, mean)
+    return seconds + max(busy + spared, min(alone, busy))
+
+
+class KernelStepTime(BaseModel):
+    """Tables of measured kernels, all layers together [s]. Axes rise; the last one of ``attention_s`` varies fastest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    kind: Literal["kernels"] = "kernels"
+    dense_tokens: tuple[float, ...] = Field(min_length=2, description="tokens of a batch, padding included")
+    dense_s: tuple[float, ...] = Field(description="linear layers, norms and embedding [s]")
+    head_seqs: tuple[float, ...] = Field(min_length=2, description="sampled sequences")
+    head_s: tuple[float, ...] = Field(description="output head and sampler [s]")
+    expert_tokens: tuple[float, ...] = Field(default=(), description="tokens of a batch; empty: no experts")
+    expert_s: tuple[float, ...] = Field(default=(), description="routed experts [s]")
+    prefill_tokens: tuple[float, ...] = Field(min_length=2, description="first axis of attention_s")
+    history_tokens: tuple[float, ...] = Field(
+        min_length=2, description="second: mean tokens before the chunk"
+    )
+    decode_seqs: tuple[float, ...] = Field(min_length=2, description="third")
+    context_tokens: tuple[float, ...] = Field(
+        min_length=2, description="fourth: mean context of decoding sequences"
+    )
+    attention_s: tuple[float, ...] = Field(description="[s]")
+    skew_prefill: tuple[float, ...] = Field(default=(), description="upper edges of buckets: prefill tokens")
+    skew_seqs: tuple[float, ...] = Field(default=(), description="decoding sequences")
+    skew_share: tuple[float, ...] = Field(
+        default=(), description="(mean - least) / (longest - least) context"
+    )
+    skew_longest: tuple[float, ...] = Field(default=(), description="longest context")
+    skew_history: tuple[float, ...] = Field(default=(), description="mean tokens before the chunk")
+    skew_alpha: tuple[float, ...] = Field(default=(), description="by these five, the last varies fastest")
+    collectives_s: float = Field(default=0.0, ge=0, description="all-reduces of a batch, their latency [s]")
+    collectives_token_s: float = Field(default=0.0, ge=0, description="the same, per token [s]")
+    host_s: float = Field(default=0.0, ge=0, description="host time before each batch [s]")
+
+    @model_validator(mode="after")
+    def _shapes(self) -> "KernelStepTime":
+        axes = (self.prefill_tokens, self.history_tokens, self.decode_seqs, self.context_tokens)
+        skew = (self.skew_prefill, self.skew_seqs, self.skew_share, self.skew_longest, self.skew_history)
+        for name, axis, values in (
+            ("dense_s", [self.dense_tokens], self.dense_s),
+            ("head_s", [self.head_seqs], self.head_s),
+            ("expert_s", [self.expert_tokens], self.expert_s),
+            ("attention_s", axes, self.attention_s),
+            ("skew_alpha", skew, self.skew_alpha),
+        ):
+            wanted = int(np.prod([len(a) for a in axis]))
+            if len(values) != wanted:
+                raise ValueError(f"{name} has {len(values)} values, its axes need {wanted}")
+            for a in axis:
+                if (np.diff(a) <= 0).any():
+                    raise ValueError(f"an axis of {name} does not rise")
+        if min(self.dense_s + self.head_s + self.expert_s + self.attention_s) < 0:
+            raise ValueError("a time is below 0")
+        return self
+
+
+def kernel_params(config: KernelStepTime, capture_sizes: Sequence[int]) -> np.ndarray:
+    """Parameter array of `kernel_seconds`."""
+    p = [0.0] * PLACES
+
+    def put(place: int, *parts: Sequence[float], count: int = -1) -> None:
+        p[place] = float(len(p))
+        if count >= 0:
+            p[count] = float(len(parts[0]))
+        for part in parts:
+            p.extend(map(float, part))
+
+    c = config
+    put(SIZES, capture_sizes, count=N_SIZES)
+    put(DENSE, c.dense_tokens, c.dense_s, count=N_DENSE)
+    put(HEAD, c.head_seqs, c.head_s, count=N_HEAD)
+    put(MOE, c.expert_tokens, c.expert_s, count=N_MOE)
+    put(AXIS_P, c.prefill_tokens, count=N_P)
+    put(AXIS_K, c.history_tokens, count=N_K)
+    put(AXIS_D, c.decode_seqs, count=N_D)
+    put(AXIS_C, c.context_tokens, count=N_C)
+    put(ATTENTION, c.attention_s)
+    put(CHUNKS, c.skew_prefill, count=N_CHUNKS)
+    put(SEQS, c.skew_seqs, count=N_SEQS)
+    put(SHARE, c.skew_share, count=N_SHARE)
+    put(LONGEST, c.skew_longest, count=N_LONGEST)
+    put(PAST, c.skew_history, count=N_PAST)
+    put(ALPHA, c.skew_alpha)
+    p[COMM_S], p[COMM_TOKEN_S] = c.collectives_s, c.collectives_token_s
+    return np.array(p)
