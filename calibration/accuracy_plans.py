@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from calibration.campaign import FLOOD, batches, flood, load, mix, sessions
+from calibration.campaign import FLOOD, batches, flood, load, mix, sessions, spread
 
 ENGINE = {
     "load_format": "dummy", "dtype": "float32", "max_model_len": 1024, "max_num_seqs": 32, "max_num_batched_tokens": 512,
@@ -44,7 +44,9 @@ def write_model(folder: Path, name: str) -> Path:
 def calibration_runs(requests: int = REQUESTS, repeats: int = REPEATS) -> list[dict[str, Any]]:
     """Batches to fit, loads to fit the API server, and the loads that validate, in an order that spreads repeats."""
     length = ENGINE["max_model_len"]
-    runs = batches(32, 512, length, 1023 * 32, repeats=2, seed=1)
+    batch_runs = batches(32, 512, length, 1023 * 32, repeats=3, seed=1)
+    half = len(batch_runs) // 3
+    runs: list[dict[str, Any]] = []
     base, other = mix(requests, 128, 24, length, 2), mix(requests, 48, 64, length, 3)
     runs += [flood(FLOOD, base[:300]), flood("flood-other", other[:300])]
     for share in (0.3, 0.6, 0.9):
@@ -55,7 +57,7 @@ def calibration_runs(requests: int = REQUESTS, repeats: int = REPEATS) -> list[d
         for share in (0.5, 0.85, 1.1):
             runs.append(load(f"mix-{share:.0%}-{repeat}", base, share))
         runs.append(load(f"other-85%-{repeat}", other, 0.85, "flood-other"))
-    return runs
+    return batch_runs[:half] + spread(runs, batch_runs[half:])
 
 
 def plans(folder: Path) -> dict[str, dict[str, Any]]:

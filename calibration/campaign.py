@@ -124,6 +124,16 @@ def sessions(
     return out
 
 
+def spread(runs: list[dict[str, Any]], batch_runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """``runs`` with ``batch_runs`` between them, in equal parts: machines change their speed over minutes, and what the fit sees
+    must come from all of the time that it is judged on.
+    """
+    out: list[dict[str, Any]] = []
+    for i, run in enumerate(runs):
+        out += batch_runs[i * len(batch_runs) // len(runs) : (i + 1) * len(batch_runs) // len(runs)] + [run]
+    return out
+
+
 def default_campaign(
     max_num_seqs: int, max_num_batched_tokens: int, max_model_len: int, kv_tokens: int,
     capture_sizes: Sequence[int] = (), *, prompt: float, output: float, load_s: float, seed: int = 0,
@@ -132,7 +142,11 @@ def default_campaign(
 
     ``prompt`` and ``output``: mean lengths of the loads [token]; each load lasts about ``load_s`` [s].
     """
-    runs = batches(max_num_seqs, max_num_batched_tokens, max_model_len, kv_tokens, capture_sizes, seed=seed)
+    batch_runs = batches(
+        max_num_seqs, max_num_batched_tokens, max_model_len, kv_tokens, capture_sizes, seed=seed
+    )
+    half = (len(batch_runs) + 1) // 2
+    runs: list[dict[str, Any]] = []
     base = mix(2000, prompt, output, max_model_len, seed + 1)
     other = mix(2000, max(4, prompt / 3), output * 2, max_model_len, seed + 2)
     runs += [flood(FLOOD, base[: 6 * max_num_seqs]), flood("flood-other", other[: 6 * max_num_seqs])]
@@ -143,4 +157,4 @@ def default_campaign(
         for share in (0.5, 0.85, 1.1):
             runs.append(load(f"mix-{share:.0%}-{repeat}", base, share) | {"seconds": load_s})
         runs.append(load(f"other-85%-{repeat}", other, 0.85, "flood-other") | {"seconds": load_s})
-    return runs
+    return batch_runs[:half] + spread(runs, batch_runs[half:])

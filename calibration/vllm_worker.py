@@ -258,12 +258,26 @@ def _smi() -> str:
         return ""
 
 
+def _campaign(asked: dict[str, Any], about: dict[str, Any]) -> list[dict[str, Any]]:
+    """The runs of a campaign, now that the engine has said what its flags became."""
+    from calibration.campaign import default_campaign
+
+    flags = about["engine"]
+    length = min(flags["max_model_len"], asked.get("longest") or flags["max_model_len"])
+    pool = (flags["num_gpu_blocks"] - 1) * flags["block_size"]
+    return default_campaign(
+        flags["max_num_seqs"], flags["max_num_batched_tokens"], length, pool, about["cudagraph_capture_sizes"] or (),
+        prompt=min(asked["prompt"], length / 4), output=min(asked["output"], length / 4), load_s=asked["load_s"],
+        seed=asked["seed"],
+    )  # fmt: skip
+
+
 async def campaign(folder: Path) -> int:
     """All runs of the plan that are not done yet; 0 when every one is, 3 when the engine died."""
     plan = json.loads((folder / "plan.json").read_text())
     done = done_runs(folder)
-    todo = [run for run in plan["runs"] if run["name"] not in done]
-    if not todo:
+    todo = [run for run in plan.get("runs", ()) if run["name"] not in done]
+    if "runs" in plan and not todo:
         return 0
     session = f"{int(time.time())}"
     _append(folder / "runs.jsonl", [{"starting": session}])
@@ -273,6 +287,9 @@ async def campaign(folder: Path) -> int:
     ]
     about = facts(engines[0]) | {"start_s": round(time.monotonic() - began, 3), "session": session}
     _append(folder / "engine.jsonl", [about])
+    if "runs" not in plan:
+        plan["runs"] = todo = _campaign(plan["campaign"], about)
+        (folder / "plan.json").write_text(json.dumps(plan, indent=1))
     vocabulary = engines[0].vllm_config.model_config.get_vocab_size()
     client = Client(engines, vocabulary, plan["seed"], folder)
     try:

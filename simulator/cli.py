@@ -21,7 +21,11 @@ app.add_typer(list_app, name="list")
 app.add_typer(export_app, name="export")
 app.command("fit-workload")(fit_workload)
 for _point in entry_points(group="servelab.commands"):
-    app.add_typer(_point.load(), name=_point.name)
+    _found = _point.load()
+    if isinstance(_found, typer.Typer):
+        app.add_typer(_found, name=_point.name)
+    else:
+        app.command(_point.name)(_found)
 
 BAD_INPUT, MISSED_SLO, INTERRUPTED = 2, 3, 130
 
@@ -162,6 +166,21 @@ def list_models() -> None:
         for m in load_models().values()
     ]  # fmt: skip
     _table("Models", ["name", "type", "parameters 1e9", "active 1e9", "layers", "max positions"], rows)
+
+
+@list_app.command("profiles")
+def list_profiles() -> None:
+    """Calibrated step times that ship, their largest error where it is known, and their age."""
+    from simulator.catalog.profile import load_profiles
+    from simulator.engine.profiled import worst
+
+    rows = [
+        [p.name, p.gpu_spec().name, p.models and p.model_specs()[0].name, p.dtype, "/".join(map(str, p.tensor_parallel_size)),
+         p.engine_version, p.trust, worst(p) or "unknown", "unknown" if (age := p.age_days()) is None else f"{age} days"]
+        for p in load_profiles().values()
+    ]  # fmt: skip
+    columns = ["name", "GPU", "model", "dtype", "TP", "vLLM", "trust", "largest held-out error", "age"]
+    _table("Profiles", columns, rows)
 
 
 @list_app.command("prices")

@@ -14,8 +14,8 @@ from simulator.cluster.clients import Clients
 from simulator.cluster.replicas import Replicas
 from simulator.cluster.router import make_router
 from simulator.cluster.run import Fleets, Progress, run_requests
-from simulator.engine.build import POLICIES, config_record, request_records
 from simulator.engine.api_server import ApiServerConfig
+from simulator.engine.build import POLICIES, config_record, request_records
 from simulator.engine.config import EngineSettings, resolve
 from simulator.engine.profiled import ProfileStepTime, build_profiled, outside, worst
 from simulator.engine.state import KEYED, allocate

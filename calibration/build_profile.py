@@ -1,0 +1,152 @@
+"""Measurements -> profile: fit, check against physics, write down what it rests on and how wrong it is."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from calibration.compare_runs import error_table, headline, simulated_run
+from calibration.fit import Fit, check_physics, clean, fit_all
+from calibration.fit_api import fit_api_server
+from calibration.measured import MeasuredRun
+from calibration.measurements import Campaign
+from calibration.replay import FLAGS, replay
+from simulator.catalog import GpuSpec, ModelSpec
+from simulator.catalog.huggingface import read_config
+from simulator.catalog.profile import SCHEMA, ErrorRow, Profile
+from simulator.engine.capacity import kv_bytes_per_token
+from simulator.engine.config import parse, resolve
+from simulator.engine.step_time import work
+
+UNITS = {
+    "base_s": "s", "prefill_token_s": "s/token", "decode_seq_s": "s/sequence", "decode_kv_s": "s/token",
+    "prefill_pair_s": "s/pair", "prefill_seq_s": "s/sequence", "host_s": "s", "seconds": "s", "tokens": "token",
+}  # fmt: skip
+
+
+def version_of(vllm: str) -> str:
+    """The minor version that rules go by: ``0.32.0+cpu`` is 0.32."""
+    return ".".join(vllm.split("+")[0].split(".")[:2])
+
+
+def phase_runs(campaign: Campaign, *phases: str) -> list[str]:
+    """Names of the runs of these phases of the plan."""
+    return [r["name"] for r in campaign.plan["runs"] if r.get("phase") in phases]
+
+
+def domain(frame: pd.DataFrame, loads: Sequence[MeasuredRun]) -> dict[str, tuple[float, float]]:
+    """What was measured: range of each count of a batch, and of prompt + output."""
+    out = {
+        name: (float(frame[name].min()), float(frame[name].max()))
+        for name in ("decode_seqs", "prefill_tokens", "decode_kv")
+    }
+    chunks = frame.loc[frame["prefill_seqs"] > 0]
+    context = [float((chunks["prefill_kv"] / chunks["prefill_seqs"]).max())] if len(chunks) else []
+    decodes = frame.loc[frame["decode_seqs"] > 0]
+    context += [float((decodes["decode_kv"] / decodes["decode_seqs"]).max())] if len(decodes) else []
+    context += [float((run.requests["prompt_tokens"] + run.requests["output_tokens"]).max()) for run in loads]
+    return out | {"context": (1.0, max(context, default=1.0))}
+
+
+def build_profile(
+    campaign: Campaign, name: str, gpu: str | GpuSpec, model: str | ModelSpec | None = None, machine: str = ""
+) -> tuple[Profile, Fit, list[Fit]]:
+    """The profile of a campaign before it is validated, the fit and its candidates.
+
+    ``model``: a catalog name; None reads the config.json of the measured one. Raises ServelabError where a coefficient cannot be known or
+    is beyond the hardware.
+    """
+    found = model if model is not None else read_config(Path(campaign.plan["model"]))
+    sizes = campaign.engine.get("cudagraph_capture_sizes") or ()
+    steps = campaign.steps[campaign.steps["run"].isin(phase_runs(campaign, "fit"))]
+    best, fits = fit_all(steps, sizes)
+    flags = {
+        k: v
+        for k, v in campaign.engine["engine"].items()
+        if k in (*FLAGS, "num_gpu_blocks") and v is not None
+    }
+    version = version_of(campaign.engine["vllm"])
+    seen = campaign.engine
+    profile = Profile.model_validate(
+        {
+            "schema": SCHEMA, "name": name, "models": [found], "gpu": gpu,
+            "dtype": str(seen["engine"]["dtype"]).removeprefix("torch."), "engine_version": version, "engine": flags,
+            "tensor_parallel_size": [seen["engine"].get("tensor_parallel_size") or 1],
+            "step_time": best.config.model_dump(), "api_server": fit_api_server(campaign),
+            "units": {k: v for k, v in UNITS.items() if k in best.config.model_dump()},
+            "covariance": {"parameters": best.design.parameters, "matrix": np.atleast_2d(best.covariance()).tolist()},
+            "discrepancy": {"batches": float(np.std(best.held_out))},
+            "domain": domain(clean(steps), campaign.loads), "trust": "fitted",
+            "provenance": {
+                "source": "servelab calibrate", "date": seen["date"], "vllm": seen["vllm"], "torch": seen.get("torch"),
+                "hardware": seen.get("gpu") or machine, "nvidia_smi": seen.get("nvidia_smi") or None,
+                "batches": len(clean(steps)), "runs": len(campaign.runs), "held_out_score": best.score,
+                "held_out_score_se": best.score_se, "candidates": {f.design.name: f.score for f in fits},
+                "repeat_noise": repeat_noise(steps), "notes": list(campaign.notes),
+            },
+        }
+    )  # fmt: skip
+    _check(profile, best)
+    return profile, best, fits
+
+
+def repeat_noise(steps: pd.DataFrame) -> float:
+    """How far batches of the same kind differ between repeats: median relative half-range of mean batch time."""
+    frame = clean(steps)
+    kind = frame["run"].str.replace(r"-\d+$", "", regex=True)
+    means = frame.groupby([kind, "run"])["seconds"].mean()
+    spread = means.groupby(level=0).agg(
+        lambda v: (v.max() - v.min()) / 2 / v.mean() if len(v) > 1 else np.nan
+    )
+    return float(spread.median())
+
+
+def _check(profile: Profile, fit: Fit) -> None:
+    spec, gpu = profile.model_specs()[0], profile.gpu_spec()
+    flags: dict[str, Any] = {"version": profile.engine_version, "dtype": profile.dtype, "num_gpu_blocks_override": 10**6,
+                             "tensor_parallel_size": profile.tensor_parallel_size[0]}  # fmt: skip
+    settings = resolve(parse(flags), spec, gpu)
+    tp = profile.tensor_parallel_size[0]
+    done = work(spec, settings)
+    check_physics(
+        fit.config, spec, gpu, done.flops_per_token / tp, kv_bytes_per_token(spec, settings)
+    )  # fmt: skip
+
+
+def validated(
+    profile: Profile,
+    reference: str,
+    runs: Sequence[MeasuredRun],
+    replicas: int = 1,
+    in_sample: Sequence[str] = (),
+) -> tuple[Profile, pd.DataFrame, list[tuple[MeasuredRun, MeasuredRun]]]:
+    """``profile`` with its errors on ``runs``; their table; and measured with simulated runs."""
+    pairs = [(run, simulated_run(run, replay(profile, reference, run, replicas))) for run in runs]
+    table = error_table(pairs)
+    rows = []
+    for row in headline(table).itertuples():
+        rows.append(
+            ErrorRow(
+                what=row.level,
+                metric=row.metric,
+                statistic="mean" if row.statistic == "value" else row.statistic,
+                error=round(float(row.error), 5),
+                count=int(row.count),
+                in_sample=row.level in in_sample,
+                noise_floor=None if np.isnan(row.noise_floor) else round(float(row.noise_floor), 5),
+            )  # fmt: skip
+        )
+    means = {}
+    for metric in ("ttft_s", "tpot_s", "e2el_s", "requests_per_s"):
+        found = [r.error for r in rows if r.metric == metric and r.statistic == "mean" and not r.in_sample]
+        if found:
+            means[metric] = float(np.sqrt(np.mean(np.square(found))))
+    return (
+        profile.model_copy(
+            update={"errors": (*profile.errors, *rows), "discrepancy": profile.discrepancy | means}
+        ),
+        table,
+        pairs,
+    )

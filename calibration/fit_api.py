@@ -1,0 +1,97 @@
+"""The time in front of the engine core and behind it: the API server as a queue, fitted to what clients saw.
+
+``api_server`` of a scenario takes ``base_s + prompt_token_s * prompt`` for each request, in order of arrival. Where the engine
+recorded when it took a request, that is seen directly (requests that met an idle engine); what passes between a batch's completion and
+the client's token is added to it, for the simulator has no place of its own for it. Elsewhere `fit_by_replay`
+seeks the time at which simulated TTFT agrees, over loads that rise.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import minimize_scalar
+
+from calibration.compare_runs import simulated_run, values
+from calibration.measured import MeasuredRun
+from calibration.measurements import Campaign, lines
+from simulator.errors import ServelabError
+from simulator.result import Result
+
+LEAST = 10
+MOST_S = 0.5
+
+
+def observed(campaign: Campaign) -> pd.DataFrame:
+    """Per request that met an idle engine: ``prompt_tokens``, ``front_s`` (sent until the engine core had it) and ``back_s``
+    (its first batch done until the client had the token) [s]."""
+    began = campaign.runs.set_index("run")["start"]
+    rows = []
+    for number, path in enumerate(
+        sorted({p.name.removesuffix(".gz") for p in campaign.folder.glob("steps-*.jsonl*")})
+    ):
+        steps = campaign.steps[campaign.steps["engine"] == number]
+        called, done, idle = (steps[c].to_numpy() for c in ("called", "done", "idle"))
+        taken = {}
+        for row in lines(campaign.folder / path):
+            if "add" in row:
+                run, _, rest = row["add"].rpartition("/")
+                taken[run, int(rest.split("-")[0])] = row["at"]
+        for run in campaign.loads:
+            if run.name not in began:
+                continue
+            for q in run.requests.itertuples():
+                at = taken.get((run.name, q.row))
+                if at is None or q.engine != number:
+                    continue
+                i = np.searchsorted(called, at)
+                if i >= len(called) or not idle[i]:
+                    continue
+                seen = began[run.name] + q.arrival_s + q.ttft_s
+                j = np.searchsorted(done, seen) - 1
+                rows.append(
+                    (
+                        q.prompt_tokens,
+                        at - began[run.name] - q.arrival_s,
+                        seen - done[j] if j >= i else np.nan,
+                    )
+                )
+    return pd.DataFrame(rows, columns=["prompt_tokens", "front_s", "back_s"])
+
+
+def fit_api_server(campaign: Campaign) -> dict[str, float]:
+    """``base_s`` and ``prompt_token_s`` of the API server [s] from requests that met an idle engine; empty where too few did."""
+    seen = observed(campaign).dropna()
+    if len(seen) < LEAST:
+        return {}
+    front = seen["front_s"].clip(lower=0.0)
+    slope = 0.0
+    prompts = seen["prompt_tokens"].to_numpy(float)
+    if np.ptp(prompts) > 0:
+        from scipy.stats import theilslopes
+
+        found = theilslopes(front, prompts)
+        slope = max(float(found.slope), 0.0) if found.low_slope > 0 else 0.0
+    base = float(np.median(front - slope * prompts)) + float(seen["back_s"].median())
+    return {"base_s": max(base, 0.0), "prompt_token_s": slope}
+
+
+def fit_by_replay(
+    runs: Sequence[MeasuredRun], simulate: Callable[[MeasuredRun, float], Result]
+) -> dict[str, float]:
+    """``base_s`` at which simulated mean TTFT agrees best with ``runs``, relative, all load levels alike.
+
+    ``simulate(run, base_s)`` replays a run. Raises ServelabError without runs.
+    """
+    if not runs:
+        raise ServelabError("the API server cannot be fitted: there is no load test")
+
+    def miss(base_s: float) -> float:
+        total = 0.0
+        for run in runs:
+            ttft = np.nanmean(values(simulated_run(run, simulate(run, base_s)), "ttft_s"))
+            total += (ttft / np.nanmean(values(run, "ttft_s")) - 1.0) ** 2
+        return total
+
+    found = minimize_scalar(miss, bounds=(0.0, MOST_S), method="bounded", options={"xatol": 1e-5})
+    return {"base_s": float(found.x), "prompt_token_s": 0.0}

@@ -1,0 +1,25 @@
+"""Measurements that people have: readers by format, recognised from the content."""
+
+import json
+from pathlib import Path
+
+from calibration.formats import vllm_bench
+from calibration.measured import MeasuredRun
+from simulator.errors import ServelabError
+
+FORMATS = {"vllm bench serve JSON": vllm_bench}
+
+
+def read_runs(path: Path) -> list[MeasuredRun]:
+    """The load tests of a file. Raises ServelabError for a file of no known format, naming those known."""
+    if not path.is_file():
+        raise ServelabError(f"{str(path)!r}: no such file or folder")
+    try:
+        data = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
+        raise ServelabError(f"{path.name} is not JSON, or cut off: {problem}") from None
+    for reader in FORMATS.values():
+        if reader.knows(data):
+            found = reader.read(path)
+            return found if isinstance(found, list) else [found]
+    raise ServelabError(f"{path.name}: the format is not known; known are {', '.join(FORMATS)}")
