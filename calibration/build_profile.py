@@ -136,7 +136,7 @@ def validated(
                 count=int(row.count),
                 in_sample=row.level in in_sample,
                 noise_floor=None if np.isnan(row.noise_floor) else round(float(row.noise_floor), 5),
-            )  # fmt: skip
+            )
         )
     means = {}
     for metric in ("ttft_s", "tpot_s", "e2el_s", "requests_per_s"):

@@ -9,10 +9,11 @@ import pandas as pd
 from calibration.compare_runs import group_of, values
 from calibration.fit import Fit
 from calibration.measured import MeasuredRun
-from simulator.charts.latency import LEVELS, quantiles
+from simulator.charts.latency import quantiles
 from simulator.charts.theme import COLOURS, title
 
 MOST_POINTS = 3000
+LEVELS = np.concatenate([np.linspace(0, 0.95, 39), [0.97, 0.98, 0.99, 0.995, 1.0]])
 
 
 def _kind(frame: pd.DataFrame) -> np.ndarray:
@@ -78,7 +79,7 @@ def cdf_by_level(pairs: list[tuple[MeasuredRun, MeasuredRun]], metric: str, name
     parts = []
     for measured, simulated in pairs:
         for who, run in (("measured", measured), ("simulated", simulated)):
-            at = quantiles(values(run, metric)) * 1e3
+            at = quantiles(values(run, metric), LEVELS) * 1e3
             parts.append(
                 pd.DataFrame(
                     {

@@ -9,6 +9,7 @@ soft-l1 loss [1]_, then one factor that keeps the total time, since queues feel 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,7 @@ def piecewise_design(knots: Sequence[float], capture_sizes: Sequence[int] = ()) 
             at = np.searchsorted(sizes, tokens).clip(0, len(sizes) - 1)
             tokens = np.where(tokens <= sizes[-1], sizes[at], tokens)
         rise = [np.ones(len(frame))]
-        for low, high in zip(knots[:-1], knots[1:], strict=True):
+        for low, high in pairwise(knots):
             last = high == knots[-1]
             rise.append(((tokens if last else tokens.clip(max=high)) - low).clip(min=0) / (high - low))
         return np.column_stack(rise + [frame[COLUMN[t]].to_numpy(float) for t in terms])

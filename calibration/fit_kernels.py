@@ -42,7 +42,7 @@ def fit_kernels(folder: Path, model: ModelSpec, resample: bool = False) -> Kerne
         "head_seqs": by_seqs.index, "head_s": by_seqs.to_numpy() * 1e-6,
     }  # fmt: skip
     if model.moe_layers:
-        experts = _experts(folder / "moe.csv", model)
+        experts = _experts(_moe_file(folder), model, folder.name)
         given |= {"expert_tokens": experts.index, "expert_s": experts.to_numpy() * 1e-6 * model.moe_layers}
     axes, grid = attention_grid(_read(folder / "attention.csv", (*AXES, "time_us")), resample)
     names = ("prefill_tokens", "history_tokens", "decode_seqs", "context_tokens")
@@ -63,13 +63,23 @@ def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     return frame
 
 
-def _experts(path: Path, model: ModelSpec) -> pd.Series:
-    """Time by tokens [us]: between the measured numbers of experts, at what uniform routing is expected to load."""
+def _moe_file(folder: Path) -> Path:
+    """moe.csv of the folder, else of one GPU."""
+    own = folder / "moe.csv"
+    return own if own.is_file() else folder.with_name("tp1") / "moe.csv"
+
+
+def _experts(path: Path, model: ModelSpec, parallelism: str) -> pd.Series:
+    """Time by tokens [us]: between the measured numbers of experts, at what uniform routing is expected to load.
+
+    Where only one GPU was measured, a rank of n is taken to cost as much as an nth of the experts: it reads an nth of each.
+    """
+    ranks = int(parallelism.removeprefix("tp")) if path.parent.name != parallelism else 1
     frame = _read(path, ("tokens", "activated_experts", "time_us"))
     out = {}
     for tokens, part in frame.groupby("tokens"):
         part = part.sort_values("activated_experts")
-        loaded = model.experts * (1 - (1 - model.experts_per_token / model.experts) ** tokens)
+        loaded = model.experts / ranks * (1 - (1 - model.experts_per_token / model.experts) ** tokens)
         out[tokens] = float(np.interp(loaded, part["activated_experts"], part["time_us"]))
     return pd.Series(out).sort_index()
 

@@ -46,8 +46,7 @@ def lines(path: Path) -> Iterator[dict[str, Any]]:
         path = path.with_name(path.name + ".gz")
     if not path.is_file():
         return
-    opened = gzip.open(path, "rt") if path.suffix == ".gz" else path.open()
-    with opened as file:
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
         broken = ""
         for number, line in enumerate(file, 1):
             if broken:

@@ -25,7 +25,7 @@ class _Recorder:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._rows = open(os.environ["SERVELAB_RECORD"], "a", buffering=1)
+        self._rows = open(os.environ["SERVELAB_RECORD"], "a", buffering=1)  # noqa: SIM115 (open as long as the engine)
         self._full = os.environ.get("SERVELAB_RECORD_FULL") == "1"
         self._planned: dict[int, tuple[float, float, dict[str, Any]]] = {}
         self._write(

@@ -77,7 +77,7 @@ class Client:
                     after[1].set()
         except asyncio.CancelledError:
             raise
-        except Exception as problem:  # the engine's own errors differ between versions
+        except Exception as problem:  # noqa: BLE001 (the engine's own errors differ between versions)
             out["error"] = f"{type(problem).__name__}: {problem}"[:300]
         finally:
             self.open[which] -= 1

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from calibration.formats import vllm_bench
+from calibration.formats import llmservingsim, vllm_bench
 from calibration.measured import MeasuredRun
 from simulator.errors import ServelabError
 
@@ -12,6 +12,8 @@ FORMATS = {"vllm bench serve JSON": vllm_bench}
 
 def read_runs(path: Path) -> list[MeasuredRun]:
     """The load tests of a file. Raises ServelabError for a file of no known format, naming those known."""
+    if path.is_dir() and llmservingsim.knows(path):
+        return [llmservingsim.read(path)]
     if not path.is_file():
         raise ServelabError(f"{str(path)!r}: no such file or folder")
     try:
