@@ -36,6 +36,11 @@ def phase_runs(campaign: Campaign, *phases: str) -> list[str]:
     return [r["name"] for r in campaign.plan["runs"] if r.get("phase") in phases]
 
 
+def fitted_steps(campaign: Campaign) -> pd.DataFrame:
+    """Batches that a fit may see: of the batch runs, and of the loads that the API server is fitted on."""
+    return campaign.steps[campaign.steps["run"].isin(phase_runs(campaign, "fit", "api"))]
+
+
 def domain(frame: pd.DataFrame, loads: Sequence[MeasuredRun]) -> dict[str, tuple[float, float]]:
     """What was measured: range of each count of a batch, and of prompt + output."""
     out = {
@@ -58,9 +63,9 @@ def build_profile(
     ``model``: a catalog name; None reads the config.json of the measured one. Raises ServelabError where a coefficient cannot be known or
     is beyond the hardware.
     """
-    found = model if model is not None else read_config(Path(campaign.plan["model"]))
+    found = model if model is not None else read_config(_model_folder(campaign))
     sizes = campaign.engine.get("cudagraph_capture_sizes") or ()
-    steps = campaign.steps[campaign.steps["run"].isin(phase_runs(campaign, "fit"))]
+    steps = fitted_steps(campaign)
     best, fits = fit_all(steps, sizes)
     flags = {
         k: v
@@ -74,7 +79,7 @@ def build_profile(
             "schema": SCHEMA, "name": name, "models": [found], "gpu": gpu,
             "dtype": str(seen["engine"]["dtype"]).removeprefix("torch."), "engine_version": version, "engine": flags,
             "tensor_parallel_size": [seen["engine"].get("tensor_parallel_size") or 1],
-            "step_time": best.config.model_dump(), "api_server": fit_api_server(campaign),
+            "step_time": best.config.model_dump(), "api_server": fit_api_server(campaign, phase_runs(campaign, "api")),
             "units": {k: v for k, v in UNITS.items() if k in best.config.model_dump()},
             "covariance": {"parameters": best.design.parameters, "matrix": np.atleast_2d(best.covariance()).tolist()},
             "discrepancy": {"batches": float(np.std(best.held_out))},
@@ -90,6 +95,11 @@ def build_profile(
     )  # fmt: skip
     _check(profile, best)
     return profile, best, fits
+
+
+def _model_folder(campaign: Campaign) -> Path:
+    """Where the measured model's config.json is; a relative path starts from the folder above the campaign's."""
+    return campaign.folder.parent / campaign.plan["model"]
 
 
 def repeat_noise(steps: pd.DataFrame) -> float:

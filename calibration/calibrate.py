@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from calibration.build_profile import build_profile, phase_runs, validated
+from calibration.build_profile import build_profile, fitted_steps, phase_runs, validated
 from calibration.fit import Fit, clean
 from calibration.measurements import Campaign, read_campaign
 from calibration.report import write_calibration_report
@@ -45,7 +45,7 @@ def calibrate_folder(
     profile, table, pairs = validated(profile, str(file.resolve()), loads)
     file.write_text(profile.to_json())
     table.to_csv(out / "errors.csv", index=False)
-    frame = clean(campaign.steps[campaign.steps["run"].isin(phase_runs(campaign, "fit"))])
+    frame = clean(fitted_steps(campaign))
     notes = list(campaign.notes)
     failed = sum(run.failed for run in campaign.loads)
     if failed:

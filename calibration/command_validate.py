@@ -31,7 +31,7 @@ def measured_runs(path: Path, engine_args: list[str]) -> list[MeasuredRun]:
     Of a folder, runs that a fit may have used are left out. Raises ServelabError where there is none.
     """
     flags = key_values(engine_args)
-    if (path / "plan.json").is_file():
+    if (path / "plan.json").is_file() or (path / "plan.json.gz").is_file():
         campaign = read_campaign(path)
         unseen = set(phase_runs(campaign, "load"))
         runs = [r for r in campaign.loads if r.name in unseen and r.name != "warm-up"]

@@ -22,8 +22,8 @@ LEAST = 10
 MOST_S = 0.5
 
 
-def observed(campaign: Campaign) -> pd.DataFrame:
-    """Per request that met an idle engine: ``prompt_tokens``, ``front_s`` (sent until the engine core had it) and ``back_s``
+def observed(campaign: Campaign, runs: Sequence[str]) -> pd.DataFrame:
+    """Per request of these runs that met an idle engine: ``prompt_tokens``, ``front_s`` (sent until the engine core had it) and ``back_s``
     (its first batch done until the client had the token) [s]."""
     began = campaign.runs.set_index("run")["start"]
     rows = []
@@ -38,7 +38,7 @@ def observed(campaign: Campaign) -> pd.DataFrame:
                 run, _, rest = row["add"].rpartition("/")
                 taken[run, int(rest.split("-")[0])] = row["at"]
         for run in campaign.loads:
-            if run.name not in began:
+            if run.name not in runs:
                 continue
             for q in run.requests.itertuples():
                 at = taken.get((run.name, q.row))
@@ -59,9 +59,9 @@ def observed(campaign: Campaign) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["prompt_tokens", "front_s", "back_s"])
 
 
-def fit_api_server(campaign: Campaign) -> dict[str, float]:
-    """``base_s`` and ``prompt_token_s`` of the API server [s] from requests that met an idle engine; empty where too few did."""
-    seen = observed(campaign).dropna()
+def fit_api_server(campaign: Campaign, runs: Sequence[str]) -> dict[str, float]:
+    """``base_s`` and ``prompt_token_s`` of the API server [s] from requests of ``runs`` that met an idle engine; empty where too few did."""
+    seen = observed(campaign, runs).dropna()
     if len(seen) < LEAST:
         return {}
     front = seen["front_s"].clip(lower=0.0)

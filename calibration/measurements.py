@@ -62,10 +62,7 @@ def lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def read_campaign(folder: Path) -> Campaign:
     """The rows of a folder. Raises ServelabError where it holds no campaign, no rows, or rows of two engines."""
-    plan_file = folder / "plan.json"
-    if not plan_file.is_file():
-        raise ServelabError(f"{str(folder)!r} holds no plan.json: it is no folder of `servelab calibrate`")
-    plan = json.loads(plan_file.read_text())
+    plan = read_plan(folder)
     engines = list(lines(folder / "engine.jsonl"))
     if not engines:
         raise ServelabError(f"{str(folder)!r}: engine.jsonl is empty, no engine has started")
@@ -83,6 +80,15 @@ def read_campaign(folder: Path) -> Campaign:
     failed = [r for r in lines(folder / "runs.jsonl") if "error" in r]
     notes = tuple(f"run {r['run']}: {r['error']}" for r in failed)
     return Campaign(folder, plan, engines[-1], runs, steps, loads, asynchronous, notes)
+
+
+def read_plan(folder: Path) -> dict[str, Any]:
+    """What was to be measured. Raises ServelabError where ``folder`` holds no plan."""
+    for path in (folder / "plan.json", folder / "plan.json.gz"):
+        if path.is_file():
+            text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text()
+            return json.loads(text)
+    raise ServelabError(f"{str(folder)!r} holds no plan.json: it is no folder of `servelab calibrate`")
 
 
 def _steps(folder: Path, runs: pd.DataFrame) -> tuple[pd.DataFrame, bool]:

@@ -8,7 +8,7 @@ Per batch: ``t`` [schedule() called, schedule() returned, outputs handed back]; 
 prefill as [tokens before, tokens]; ``d`` decoding sequences and ``kv`` the tokens they read; ``s`` sampled
 tokens; ``r`` and ``w`` running and waiting requests; ``b`` free blocks after scheduling; ``x`` preempted
 requests; ``h`` tokens found in the prefix cache by newly admitted requests. Per request: ``add`` its id, ``at`` when the engine core
-took it. With SERVELAB_RECORD_FULL=1 the batch also holds ``ids``, ``before`` and ``gone`` (what `replay` compares).
+took it. With SERVELAB_RECORD_FULL=1 every decision follows as an ``event`` of the recordings that `calibration.schedules` replays.
 """
 
 import json
@@ -27,19 +27,19 @@ class _Recorder:
         super().__init__(*args, **kwargs)
         self._rows = open(os.environ["SERVELAB_RECORD"], "a", buffering=1)  # noqa: SIM115 (open as long as the engine)
         self._full = os.environ.get("SERVELAB_RECORD_FULL") == "1"
+        self._updates = 0
         self._planned: dict[int, tuple[float, float, dict[str, Any]]] = {}
-        self._write(
-            {
-                "blocks": self.kv_cache_manager.block_pool.num_gpu_blocks,
-                "class": type(self).__mro__[2].__name__,
-            }
-        )  # type: ignore[attr-defined]
+        blocks = self.kv_cache_manager.block_pool.num_gpu_blocks  # type: ignore[attr-defined]
+        self._write({"blocks": blocks, "class": type(self).__name__})
 
     def _write(self, row: dict[str, Any]) -> None:
         self._rows.write(json.dumps(row, separators=(",", ":")) + "\n")
 
     def add_request(self, request: Any) -> None:
         self._write({"add": request.request_id, "at": round(time.monotonic(), 6)})
+        if self._full:
+            self._write({"event": {"add": [request.request_id]}, "prompt_tokens": request.num_prompt_tokens,
+                         "max_tokens": request.max_tokens})  # fmt: skip
         super().add_request(request)  # type: ignore[misc]
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
@@ -47,15 +47,22 @@ class _Recorder:
         output = super().schedule(*args, **kwargs)  # type: ignore[misc]
         if output.total_num_scheduled_tokens:
             self._planned[id(output)] = (called, time.monotonic(), self._batch(output))
-        elif self._full:
-            self._write({"empty": round(called, 6), "gone": sorted(output.preempted_req_ids or [])})
+        if self._full:
+            self._write({"event": self._event(output)})
         return output
 
+    def _event(self, output: Any) -> dict[str, Any]:
+        """What one schedule decided, as `calibration.drive` writes it."""
+        return {
+            "schedule": dict(output.num_scheduled_tokens), "computed_before": _before(output),
+            "preempted": sorted(output.preempted_req_ids or []),
+            "free_blocks": self.kv_cache_manager.block_pool.get_num_free_blocks(),  # type: ignore[attr-defined]
+        }  # fmt: skip
+
     def _batch(self, output: Any) -> dict[str, Any]:
-        requests, cached = self.requests, output.scheduled_cached_reqs  # type: ignore[attr-defined]
-        before = {r.req_id: r.num_computed_tokens for r in output.scheduled_new_reqs}
-        hits = sum(before.values())
-        before |= dict(zip(cached.req_ids, cached.num_computed_tokens, strict=True))
+        requests = self.requests  # type: ignore[attr-defined]
+        before = _before(output)
+        hits = sum(r.num_computed_tokens for r in output.scheduled_new_reqs)
         chunks, decodes, kv, sampled = [], 0, 0, 0
         for name, n in output.num_scheduled_tokens.items():
             request = requests[name]
@@ -68,13 +75,10 @@ class _Recorder:
             else:
                 chunks.append([start, n])
         gone = output.preempted_req_ids or ()
-        row = {
+        return {
             "p": chunks, "d": decodes, "kv": kv, "s": sampled, "r": len(self.running), "w": len(self.waiting),  # type: ignore[attr-defined]
             "b": self.kv_cache_manager.block_pool.get_num_free_blocks(), "x": len(gone), "h": hits,  # type: ignore[attr-defined]
         }  # fmt: skip
-        if self._full:
-            row |= {"ids": dict(output.num_scheduled_tokens), "before": before, "gone": sorted(gone)}
-        return row
 
     def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> Any:
         done = time.monotonic()
@@ -83,10 +87,20 @@ class _Recorder:
         if found is not None:
             called, planned, row = found
             row = {"t": [round(called, 6), round(planned, 6), round(done, 6)]} | row
-            if self._full:
-                row["finished"] = sorted(n for n in row["ids"] if n not in self.requests)  # type: ignore[attr-defined]
             self._write(row)
+            if self._full:
+                left = sorted(n for n in scheduler_output.num_scheduled_tokens if n not in self.requests)  # type: ignore[attr-defined]
+                self._write({"event": {"update": self._updates, "finished": left}})
+                self._updates += 1
         return result
+
+
+def _before(output: Any) -> dict[str, int]:
+    """Tokens with a KV slot before the batch, by request, in the order of the batch."""
+    cached = output.scheduled_cached_reqs
+    before = {r.req_id: r.num_computed_tokens for r in output.scheduled_new_reqs}
+    before |= dict(zip(cached.req_ids, cached.num_computed_tokens, strict=True))
+    return {name: before[name] for name in output.num_scheduled_tokens}
 
 
 class RecordingScheduler(_Recorder, Scheduler):

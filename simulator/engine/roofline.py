@@ -52,12 +52,13 @@ if TYPE_CHECKING:
     LAUNCH_S,  # the least time of a batch without CUDA graph
     LINEAR_RATE,  # FLOP/s
     EXPERT_RATE,
+    ROUTED,  # share of tokens that choose their experts by themselves; the others choose what these chose
     ATTENTION_RATE,
     MEMORY_RATE,  # B/s
     KV_RATE,
     N_SIZES,
     SIZES,
-) = range(25)
+) = range(26)
 
 
 @compiled
@@ -89,7 +90,8 @@ def roofline_seconds(
         p[LINEAR_FLOPS] * rows / p[LINEAR_RATE], (p[LINEAR_BYTES] + p[TOKEN_BYTES] * rows) / p[MEMORY_RATE]
     )
     if p[EXPERTS] > 0.0:
-        loaded = p[EXPERTS] * (1.0 - (1.0 - p[EXPERTS_PER_TOKEN] / p[EXPERTS]) ** tokens)
+        alone = max(1.0, tokens * p[ROUTED])
+        loaded = p[EXPERTS] * (1.0 - (1.0 - p[EXPERTS_PER_TOKEN] / p[EXPERTS]) ** alone)
         seconds += max(p[EXPERT_FLOPS] * rows / p[EXPERT_RATE], p[EXPERT_BYTES] * loaded / p[MEMORY_RATE])
     seconds += max(p[HEAD_FLOPS] * sampled / p[LINEAR_RATE], p[HEAD_BYTES] / p[MEMORY_RATE])
     if prefill_tokens > 0:
@@ -142,7 +144,10 @@ def roofline_params(
     reduces = 2 * model.layers + 1 if tp > 1 else 0
     reduce_s = efficiency["all_reduce_s" if nvlink else "all_reduce_pcie_s"]
     comm = reduces * 2 * h * 2 * (tp - 1) / tp / link + (pp - 1) * 2 * h / link
-    fixed = model.layers * efficiency["layer_s"] + (reduces + pp - 1) * reduce_s
+    fixed = model.layers * efficiency["layer_s"] + moe * efficiency["expert_layer_s"]
+    if settings.quantization == "fp8":
+        fixed += model.layers * efficiency["fp8_layer_s"]
+    fixed += (reduces + pp - 1) * reduce_s
     sizes = settings.capture_sizes
     p = np.zeros(SIZES + len(sizes))
     p[LINEAR_FLOPS] = 2 * (w.attention + w.mlp + moe * model.per_layer.router)
@@ -168,6 +173,7 @@ def roofline_params(
     p[EXPERT_RATE] = (gpu.bf16_flops if quantized else rate) * efficiency["expert_efficiency"]
     p[ATTENTION_RATE] = gpu.bf16_flops * efficiency["attention_efficiency"]
     p[MEMORY_RATE] = gpu.memory_bandwidth_bytes_per_s * efficiency["memory_efficiency"]
+    p[ROUTED] = efficiency["routing_spread"]
     p[KV_RATE] = gpu.memory_bandwidth_bytes_per_s * efficiency["kv_efficiency"]
     p[N_SIZES], p[SIZES:] = len(sizes), sizes
     return p

@@ -98,12 +98,19 @@ class RooflineStepTime(_StepTime):
     )
     attention_efficiency: float | None = Field(default=None, gt=0, le=1, description="of FLOP/s in attention")
     memory_efficiency: float | None = Field(default=None, gt=0, le=1, description="of bandwidth, weights")
+    routing_spread: float | None = Field(
+        default=None, gt=0, le=1, description="share of tokens that choose experts independently"
+    )
     kv_efficiency: float | None = Field(default=None, gt=0, le=1, description="of bandwidth, KV cache")
     link_efficiency: float | None = Field(default=None, gt=0, le=1, description="of NVLink bandwidth")
     pcie_efficiency: float | None = Field(default=None, gt=0, le=1, description="the same without NVLink")
     all_reduce_s: float | None = Field(default=None, ge=0, description="latency of one all-reduce [s]")
     all_reduce_pcie_s: float | None = Field(default=None, ge=0, description="the same without NVLink [s]")
     layer_s: float | None = Field(default=None, ge=0, description="fixed GPU time per layer [s]")
+    expert_layer_s: float | None = Field(
+        default=None, ge=0, description="the same per layer with experts [s]"
+    )
+    fp8_layer_s: float | None = Field(default=None, ge=0, description="the same per layer in fp8 [s]")
     launch_s: float | None = Field(
         default=None, ge=0, description="least time per layer without CUDA graph [s]"
     )
