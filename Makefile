@@ -4,8 +4,9 @@ VLLM_PYTHON ?= .venv-vllm/bin/python
 BIN := .venv/bin
 SEEDS ?= 1000
 FIRST ?= 100000
+DATA ?= ../shared/data
 
-.PHONY: help demo test lint lab bench schema fuzz-schedule vllm-env clean
+.PHONY: help demo test test-vllm accuracy profiles lint lab bench schema fuzz-schedule vllm-env clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
@@ -21,6 +22,17 @@ demo: .venv/ready ## the main job: simulate the embedded scenario, print verdict
 
 test: .venv/ready ## all tests
 	$(BIN)/python -m pytest
+
+test-vllm: .venv/ready ## tests on real vLLM on this CPU, up to 15 minutes (needs make vllm-env)
+	VLLM_PYTHON=$(VLLM_PYTHON) $(BIN)/python -m pytest tests_vllm
+
+accuracy: .venv/ready ## measure on an idle machine what docs/accuracy.md is judged on, up to an hour (needs make vllm-env)
+	$(BIN)/python -m calibration.accuracy measure out/accuracy-rows --python $(VLLM_PYTHON)
+	$(BIN)/python -m calibration.accuracy pack out/accuracy-rows out/accuracy-packed
+	$(BIN)/python -m calibration.accuracy judge out/accuracy-packed out/accuracy
+
+profiles: .venv/ready ## write the profiles that ship from measurements in DATA
+	$(BIN)/python -m calibration.make_kernel_profiles $(DATA)/kernel_profiles $(DATA)/vllm_runs
 
 lint: .venv/ready ## style and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

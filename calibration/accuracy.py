@@ -31,6 +31,7 @@ from calibration.replay import replay
 from calibration.runner import run_campaign
 from simulator.catalog import GpuSpec
 from simulator.catalog.profile import Profile
+from simulator.metrics import rows_of
 
 LIMIT, P99_LIMIT, RATE_LIMIT = 0.05, 0.10, 0.05
 SMALL = "llama-4l-256h"
@@ -61,6 +62,8 @@ def pack(folder: Path, out: Path) -> None:
         target = out / where.name
         target.mkdir(parents=True, exist_ok=True)
         for name in KEPT:
+            if not (where / name).is_file():
+                continue
             text = (where / name).read_text().replace(str(folder.resolve()), ".")
             with gzip.GzipFile(target / f"{name}.gz", "wb", mtime=0) as file:
                 file.write(text.encode())
@@ -97,7 +100,7 @@ class Judged:
 
     def regret(self) -> float:
         """What the configuration chosen by simulation loses against the measured best, relative."""
-        chosen = self.choices.loc[self.choices["simulated"].idxmax(), "measured"]
+        chosen = self.choices["measured"].iloc[int(np.argmax(self.choices["simulated"]))]
         return float(1 - chosen / self.choices["measured"].max())
 
 
@@ -108,7 +111,7 @@ def judge(rows: Path, out: Path, gpu: str | GpuSpec | None = None) -> Judged:
     for name in MODELS:
         (out / name).mkdir(parents=True, exist_ok=True)
         calibrations[name] = calibrate_folder(
-            rows / name, f"cpu-{name}", gpu, None, _machine(gpu), out / name
+            rows / name, f"cpu-{name}", gpu, None, _machine(rows), out / name
         )
     tables = {name: c.table for name, c in calibrations.items()}
     small = calibrations[SMALL]
@@ -123,13 +126,15 @@ def judge(rows: Path, out: Path, gpu: str | GpuSpec | None = None) -> Judged:
     return Judged(calibrations, tables, cached, _choices(rows, small.profile, reference))
 
 
-def _machine(gpu: str | GpuSpec) -> str:
-    return gpu if isinstance(gpu, str) else gpu.name
+def _machine(rows: Path) -> str:
+    """What the rows say that they were measured on, where the engine did not."""
+    file = rows / "machine.txt"
+    return file.read_text().strip() if file.is_file() else ""
 
 
 def _loads(folder: Path) -> list[MeasuredRun]:
     campaign = read_campaign(folder)
-    return [r for r in campaign.loads if r.name != "warm-up" and len(r.requests)]
+    return [r for r in campaign.loads if not r.name.startswith("warm-up") and len(r.requests)]
 
 
 def _cached(measured: MeasuredRun, simulated: MeasuredRun) -> dict[str, Any]:
@@ -158,9 +163,10 @@ def _choices(rows: Path, profile: Profile, reference: str) -> pd.DataFrame:
         folder = rows / f"choice-{i:02d}"
         if not any(folder.glob("plan.json*")):
             continue
-        for run in _loads(folder):
-            simulated = simulated_run(run, replay(profile, reference, run))
-            out.append({**choice, "measured": goodput(run), "simulated": goodput(simulated)})
+        pairs = [(run, simulated_run(run, replay(profile, reference, run))) for run in _loads(folder)]
+        measured, simulated = ([goodput(pair[k]) for pair in pairs] for k in (0, 1))
+        apart = max(measured) - min(measured) if len(measured) > 1 else float("nan")
+        out.append({**choice, "measured": np.mean(measured), "apart": apart, "simulated": np.mean(simulated)})
     return pd.DataFrame(out)
 
 
@@ -169,13 +175,13 @@ def lines_of(judged: Judged) -> Iterator[str]:
     for name, table in judged.tables.items():
         rows = headline(table)
         yield f"{name}"
-        for row in rows.itertuples(index=False):
+        for row in rows_of(rows):
             limit = P99_LIMIT if row.statistic == "p99" else LIMIT
             floor = "unknown" if np.isnan(row.noise_floor) else f"{row.noise_floor:.1%}"
             mark = "" if within(pd.Series(row._asdict()), limit) else "  MISSED"
             yield (f"  {row.level:14} {row.metric:15} {row.statistic:5} measured {row.measured:9.4f} simulated {row.simulated:9.4f} "
                    f"error {row.error:+7.1%} noise floor {floor:>8}{mark}")  # fmt: skip
-    for row in judged.cached.itertuples(index=False):
+    for row in rows_of(judged.cached):
         yield f"cached tokens {row.run}: measured {row.measured}, simulated {row.simulated}, the same for {row.same:.1%} of requests"
     yield "configurations, goodput [1/s]"
     yield judged.choices.round(2).to_string(index=False)

@@ -9,7 +9,7 @@ from typing import Any
 
 from calibration.campaign import FLOOD, batches, flood, load, mix, sessions, spread
 
-ENGINE = {
+ENGINE: dict[str, Any] = {
     "load_format": "dummy", "dtype": "float32", "max_model_len": 1024, "max_num_seqs": 32, "max_num_batched_tokens": 512,
     "block_size": 32, "enable_prefix_caching": False, "enforce_eager": True, "distributed_executor_backend": "uni", "num_gpu_blocks_override": 1024,
 }  # fmt: skip
@@ -19,11 +19,12 @@ MODELS = {  # layers, hidden, intermediate, heads, KV heads, vocabulary
 }
 REPEATS = 3
 REQUESTS = 600
+CHOICE_RPS = 14.0
 CHOICES = [
     {"max_num_seqs": seqs, "max_num_batched_tokens": tokens, "num_gpu_blocks_override": blocks}
     for seqs in (4, 16, 48)
     for tokens in (96, 512)
-    for blocks in (30, 300)
+    for blocks in (40, 300)
 ]
 
 
@@ -67,7 +68,7 @@ def plans(folder: Path) -> dict[str, dict[str, Any]]:
     for name in MODELS:
         out[name] = {"runs": calibration_runs(), "model": name}
     small = "llama-4l-256h"
-    warm = {
+    warm: dict[str, Any] = {
         "name": "warm-up",
         "kind": "load",
         "phase": "load",
@@ -90,10 +91,18 @@ def plans(folder: Path) -> dict[str, dict[str, Any]]:
     }  # fmt: skip
     traffic = mix(400, 128, 32, length, 8)
     for i, choice in enumerate(CHOICES):
-        runs = [
-            warm,
-            {"name": f"choice-{i}", "kind": "load", "phase": "load", "rate": CHOICE_RPS, "requests": traffic},
-        ]
+        runs = []
+        for repeat in range(2):
+            runs.append({**warm, "name": f"warm-up-{repeat}"})
+            runs.append(
+                {
+                    "name": f"choice-{repeat}",
+                    "kind": "load",
+                    "phase": "load",
+                    "rate": CHOICE_RPS,
+                    "requests": traffic,
+                }
+            )
         out[f"choice-{i:02d}"] = {"model": small, "engine": choice, "runs": runs}
     for name, plan in out.items():
         plan |= {"model": str(write_model(folder / "models", plan["model"])), "seed": 1}
@@ -101,6 +110,3 @@ def plans(folder: Path) -> dict[str, dict[str, Any]]:
         plan.setdefault("threads", ["0"])
         plan["name"] = name
     return out
-
-
-CHOICE_RPS = 14.0

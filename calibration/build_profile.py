@@ -19,6 +19,7 @@ from simulator.catalog.profile import SCHEMA, ErrorRow, Profile
 from simulator.engine.capacity import kv_bytes_per_token
 from simulator.engine.config import parse, resolve
 from simulator.engine.step_time import work
+from simulator.metrics import rows_of
 
 UNITS = {
     "base_s": "s", "prefill_token_s": "s/token", "decode_seq_s": "s/sequence", "decode_kv_s": "s/token",
@@ -50,7 +51,7 @@ def domain(frame: pd.DataFrame, loads: Sequence[MeasuredRun]) -> dict[str, tuple
     chunks = frame.loc[frame["prefill_seqs"] > 0]
     context = [float((chunks["prefill_kv"] / chunks["prefill_seqs"]).max())] if len(chunks) else []
     decodes = frame.loc[frame["decode_seqs"] > 0]
-    context += [float((decodes["decode_kv"] / decodes["decode_seqs"]).max())] if len(decodes) else []
+    context += [float(np.max(decodes["decode_kv"] / decodes["decode_seqs"]))] if len(decodes) else []
     context += [float((run.requests["prompt_tokens"] + run.requests["output_tokens"]).max()) for run in loads]
     return out | {"context": (1.0, max(context, default=1.0))}
 
@@ -86,7 +87,7 @@ def build_profile(
             "domain": domain(clean(steps), campaign.loads), "trust": "fitted",
             "provenance": {
                 "source": "servelab calibrate", "date": seen["date"], "vllm": seen["vllm"], "torch": seen.get("torch"),
-                "hardware": seen.get("gpu") or machine, "nvidia_smi": seen.get("nvidia_smi") or None,
+                "hardware": seen.get("gpu") or seen.get("cpu") or machine, "nvidia_smi": seen.get("nvidia_smi") or None,
                 "batches": len(clean(steps)), "runs": len(campaign.runs), "held_out_score": best.score,
                 "held_out_score_se": best.score_se, "candidates": {f.design.name: f.score for f in fits},
                 "repeat_noise": repeat_noise(steps), "notes": list(campaign.notes),
@@ -110,7 +111,7 @@ def repeat_noise(steps: pd.DataFrame) -> float:
     spread = means.groupby(level=0).agg(
         lambda v: (v.max() - v.min()) / 2 / v.mean() if len(v) > 1 else np.nan
     )
-    return float(spread.median())
+    return float(np.nanmedian(spread.to_numpy(float)))
 
 
 def _check(profile: Profile, fit: Fit) -> None:
@@ -136,7 +137,7 @@ def validated(
     pairs = [(run, simulated_run(run, replay(profile, reference, run, replicas))) for run in runs]
     table = error_table(pairs)
     rows = []
-    for row in headline(table).itertuples():
+    for row in rows_of(headline(table)):
         rows.append(
             ErrorRow(
                 what=row.level,

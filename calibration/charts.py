@@ -54,7 +54,7 @@ def residuals(frame: pd.DataFrame, fit: Fit, about: str = "") -> Any:
     """Relative residual of each batch by its tokens, and the median of batches of that size."""
     points = _predicted(frame, fit)
     points["size"] = 2.0 ** np.floor(np.log2(points["tokens"].clip(lower=1)))
-    band = points.groupby("size")["error"].quantile([0.1, 0.5, 0.9]).unstack().reset_index()
+    band = points.groupby("size")["error"].quantile(np.array([0.1, 0.5, 0.9])).unstack().reset_index()
     band.columns = ["size", "low", "middle", "high"]
     x = alt.X("size:Q", title="tokens of the batch", scale=alt.Scale(type="log", base=2))
     limit = float(np.clip(np.abs(points["error"]).quantile(0.99), 10, 200))

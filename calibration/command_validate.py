@@ -20,6 +20,7 @@ from calibration.replay import replay
 from calibration.report import verdict, write_calibration_report
 from simulator.catalog.profile import Profile, find_profile
 from simulator.errors import ServelabError
+from simulator.metrics import rows_of
 
 GROUPS = 10  # groups of neighbouring requests, whose means are taken as independent
 SIGNIFICANT = 0.05
@@ -84,7 +85,7 @@ def _show(profile: Profile, table: pd.DataFrame, notes: list[str]) -> None:
     )
     for column in ("load", "metric", "statistic", "measured", "simulated", "error", "noise floor", "count"):
         grid.add_column(column, justify="left" if column in ("load", "metric", "statistic") else "right")
-    for row in headline(table).itertuples():
+    for row in rows_of(headline(table)):
         floor = "unknown" if np.isnan(row.noise_floor) else f"{row.noise_floor:.1%}"
         grid.add_row(row.level, row.metric, row.statistic, f"{row.measured:.4g}", f"{row.simulated:.4g}",
                      f"{row.error:+.1%}", floor, f"{row.count:,}")  # fmt: skip

@@ -71,8 +71,8 @@ def affine_design(parameters: Sequence[str]) -> Design:
         return np.column_stack(parts)
 
     def config(c: np.ndarray, host_s: float) -> AffineStepTime:
-        return AffineStepTime(
-            **{n: 0.0 for n in AFFINE} | dict(zip(names, map(float, c), strict=True)), host_s=host_s
+        return AffineStepTime.model_validate(
+            {n: 0.0 for n in AFFINE} | dict(zip(names, map(float, c), strict=True)) | {"host_s": host_s}
         )
 
     return Design(f"affine, {len(names)} parameters", names, columns, config)
@@ -97,10 +97,7 @@ def piecewise_design(knots: Sequence[float], capture_sizes: Sequence[int] = ()) 
 
     def config(c: np.ndarray, host_s: float) -> PiecewiseStepTime:
         seconds = np.cumsum(c[: len(knots)])
-        return PiecewiseStepTime(
-            tokens=knots, seconds=tuple(map(float, seconds)), host_s=host_s,
-            **dict(zip(terms, map(float, c[len(knots) :]), strict=True)),
-        )  # fmt: skip
+        return PiecewiseStepTime.model_validate({"tokens": knots, "seconds": tuple(map(float, seconds)), "host_s": host_s} | dict(zip(terms, map(float, c[len(knots) :]), strict=True)))  # fmt: skip
 
     names = (f"seconds[{knots[0]:.0f}]", *(f"rise[{k:.0f}]" for k in knots[1:]), *terms)
     return Design(f"piecewise, {len(names)} parameters", names, columns, config)

@@ -16,6 +16,7 @@ from calibration.compare_runs import simulated_run, values
 from calibration.measured import MeasuredRun
 from calibration.measurements import Campaign, lines
 from simulator.errors import ServelabError
+from simulator.metrics import rows_of
 from simulator.result import Result
 
 LEAST = 10
@@ -40,7 +41,7 @@ def observed(campaign: Campaign, runs: Sequence[str]) -> pd.DataFrame:
         for run in campaign.loads:
             if run.name not in runs:
                 continue
-            for q in run.requests.itertuples():
+            for q in rows_of(run.requests):
                 at = taken.get((run.name, q.row))
                 if at is None or q.engine != number:
                     continue

@@ -48,7 +48,7 @@ def fit_kernels(folder: Path, model: ModelSpec, resample: bool = False) -> Kerne
     names = ("prefill_tokens", "history_tokens", "decode_seqs", "context_tokens")
     given |= dict(zip(names, axes, strict=True)) | {"attention_s": grid.ravel() * 1e-6 * layers}
     given |= _skew(folder / "skew_fit.csv")
-    return KernelStepTime(**{k: tuple(float(f"{x:.6g}") for x in v) for k, v in given.items()})
+    return KernelStepTime.model_validate({k: tuple(float(f"{x:.6g}") for x in v) for k, v in given.items()})
 
 
 def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -77,8 +77,8 @@ def _experts(path: Path, model: ModelSpec, parallelism: str) -> pd.Series:
     ranks = int(parallelism.removeprefix("tp")) if path.parent.name != parallelism else 1
     frame = _read(path, ("tokens", "activated_experts", "time_us"))
     out = {}
-    for tokens, part in frame.groupby("tokens"):
-        part = part.sort_values("activated_experts")
+    for tokens in sorted(frame["tokens"].unique().tolist()):
+        part = frame[frame["tokens"] == tokens].sort_values("activated_experts")
         loaded = model.experts / ranks * (1 - (1 - model.experts_per_token / model.experts) ** tokens)
         out[tokens] = float(np.interp(loaded, part["activated_experts"], part["time_us"]))
     return pd.Series(out).sort_index()

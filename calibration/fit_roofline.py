@@ -22,6 +22,7 @@ from simulator.engine.config import EngineSettings, parse, resolve
 from simulator.engine.roofline import roofline_params
 from simulator.engine.step_time import ROOFLINE, RooflineStepTime, gpu_seconds
 from simulator.errors import ServelabError
+from simulator.metrics import rows_of
 
 PROMPT_TOKENS = 120
 CONTEXT_SHARE = 0.85  # of the mean output length: longer answers stay longer, so the mean context has more than half of it
@@ -58,7 +59,7 @@ class RooflineFit:
 
     def config(self) -> RooflineStepTime:
         """The step-time model with these parameters."""
-        return RooflineStepTime(**self.values)
+        return RooflineStepTime.model_validate(self.values)
 
 
 def read_rows(path: Path, gpu: str) -> tuple[list[Row], list[str]]:
@@ -81,7 +82,7 @@ def read_rows(path: Path, gpu: str) -> tuple[list[Row], list[str]]:
             said.append(f"{series}: {len(part)} rows, its architecture is not in the catalog")
             continue
         best_rate = best_itl = 0.0
-        for r in part.itertuples():
+        for r in rows_of(part):
             ratio = r.median_itl_ms * 1e-3 * r.output_throughput_tokens_per_sec / r.avg_batch_size
             wrong = ""
             if r.output_throughput_tokens_per_sec < 0.85 * best_rate:
@@ -99,7 +100,7 @@ def read_rows(path: Path, gpu: str) -> tuple[list[Row], list[str]]:
             )
             seqs = int(r.max_num_seqs)
             flags: dict[str, Any] = {
-                "version": "0.19", "async_scheduling": False, "tensor_parallel_size": int(gpus), "max_num_seqs": seqs,
+                "version": "0.19", "async_scheduling": False, "tensor_parallel_size": int(str(gpus)), "max_num_seqs": seqs,
                 "quantization": "fp8" if precision == "fp8" else "none", "max_num_batched_tokens": max(8192, seqs),
                 "num_gpu_blocks_override": 10**7,
             }  # fmt: skip

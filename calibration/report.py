@@ -13,6 +13,7 @@ from calibration.fit import Fit
 from calibration.measured import MeasuredRun
 from simulator.catalog.profile import Profile
 from simulator.charts.theme import to_svg
+from simulator.metrics import rows_of
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -67,8 +68,8 @@ def verdict(table: pd.DataFrame) -> str:
     means = rows[rows["statistic"].isin(["mean", "value"])]
     if means.empty:
         return "No load test was there to validate it: its error is not known."
-    worst = means.loc[means["error"].abs().idxmax()]
-    good = sum(not _row(r)["miss"] for r in rows.itertuples())
+    worst = means.iloc[int(np.argmax(means["error"].abs()))]
+    good = sum(not _row(r)["miss"] for r in rows_of(rows))
     return (
         f"{good} of {len(rows)} figures are within 5 % (p99: 10 %) or the noise floor; median error of a mean "
         f"{means['error'].abs().median():.1%}, largest {worst['error']:+.1%} ({worst['metric']} of {worst['level']})."
@@ -104,7 +105,7 @@ def write_calibration_report(
         )
         choice += f". Chosen: {fit.design.name}, the simplest within one standard error of the best."
     page = Environment(autoescape=True).from_string(PAGE).render(
-        profile=profile, said=verdict(table), rows=[_row(r) for r in headline(table).itertuples()] if len(table) else [],
+        profile=profile, said=verdict(table), rows=[_row(r) for r in rows_of(headline(table))] if len(table) else [],
         pictures=pictures, parameters=parameters, choice=choice, notes=notes,
         provenance=[(k, v) for k, v in profile.provenance.items() if v not in (None, "", [], {})],
     )  # fmt: skip

@@ -237,12 +237,27 @@ def facts(engine: Any) -> dict[str, Any]:
     sizes = getattr(config.compilation_config, "cudagraph_capture_sizes", None)
     out = {"vllm": vllm.__version__, "torch": torch.__version__, "engine": found, "cudagraph_capture_sizes": sizes,
            "cudagraph_mode": str(getattr(config.compilation_config, "cudagraph_mode", None)),
-           "hf_config": model.hf_config.to_dict(), "date": time.strftime("%Y-%m-%d"), "gpu": None}  # fmt: skip
+           "cpu": _cpu(), "hf_config": model.hf_config.to_dict(), "date": time.strftime("%Y-%m-%d"), "gpu": None}  # fmt: skip
     if torch.cuda.is_available():
         out["gpu"] = torch.cuda.get_device_name()
         out["gpus"] = torch.cuda.device_count()
         out["nvidia_smi"] = _smi()
     return out
+
+
+def _cpu() -> str:
+    """The processor's name and how many there are."""
+    file = Path("/proc/cpuinfo")
+    names = (
+        [
+            line.split(":", 1)[1].strip()
+            for line in file.read_text().splitlines()
+            if line.startswith("model name")
+        ]
+        if file.is_file()
+        else []
+    )
+    return f"{len(names)} x {names[0]}" if names else ""
 
 
 def _smi() -> str:

@@ -25,7 +25,7 @@ def quickstart():
 
 
 def test_the_notebooks_are_here():
-    assert NAMES[:2] == ["01_quickstart.ipynb", "02_workloads.ipynb"]
+    assert NAMES[:3] == ["01_quickstart.ipynb", "02_workloads.ipynb", "03_calibrate_vllm.ipynb"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -55,6 +55,17 @@ def test_workloads_on_a_trace(tmp_path):
     text = shown(executed("02_workloads.ipynb", TRACE=str(path), DURATION_S=120.0))
     assert f"{len(table):,} requests in" in text and "Farthest from the trace" in text
     assert "A mean rate alone does not size a deployment" in text and "The cache finds" in text
+
+
+def test_calibration_on_recorded_rows(tmp_path):
+    book = executed("03_calibrate_vllm.ipynb", OUT=str(tmp_path / "out"))
+    text = shown(book)
+    assert (
+        "batches of" in text
+        and "figures are within 5 %" in text
+        and "Runs that were left out are off by" in text
+    )
+    assert len(charts(book)) == 4 and (tmp_path / "out/profile.json").is_file()
 
 
 def test_charts_are_drawn_in_jupyterlab_without_a_network(quickstart, tmp_path):

@@ -18,8 +18,8 @@ from simulator.engine.roofline import padded
 from simulator.engine.step_time import (
     AffineStepTime,
     ConstantStepTime,
-    RooflineStepTime,
     GivenStepTime,
+    RooflineStepTime,
     build_step_time,
     gpu_seconds,
     work,

@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
-from calibration.formats import llmservingsim, vllm_bench
+from calibration.formats import guidellm, inference_perf, llmservingsim, vllm_bench
 from calibration.measured import MeasuredRun
 from simulator.errors import ServelabError
 
-FORMATS = {"vllm bench serve JSON": vllm_bench}
+FORMATS = {
+    "vllm bench serve JSON": vllm_bench, "GuideLLM report": guidellm,
+    "inference-perf per_request_lifecycle_metrics.json": inference_perf,
+}  # fmt: skip
 
 
 def read_runs(path: Path) -> list[MeasuredRun]:

@@ -172,6 +172,8 @@ class KernelStepTime(BaseModel):
     def _shapes(self) -> "KernelStepTime":
         axes = (self.prefill_tokens, self.history_tokens, self.decode_seqs, self.context_tokens)
         skew = (self.skew_prefill, self.skew_seqs, self.skew_share, self.skew_longest, self.skew_history)
+        if len({bool(a) for a in skew}) > 1:
+            raise ValueError("skew_alpha needs all of its five axes or none")
         for name, axis, values in (
             ("dense_s", [self.dense_tokens], self.dense_s),
             ("head_s", [self.head_seqs], self.head_s),

@@ -48,8 +48,8 @@ class PiecewiseStepTime(BaseModel):
     def _shapes(self) -> "PiecewiseStepTime":
         if len(self.tokens) != len(self.seconds):
             raise ValueError(f"{len(self.tokens)} tokens but {len(self.seconds)} seconds")
-        if (np.diff(self.tokens) <= 0).any() or (np.diff(self.seconds) < 0).any() or self.seconds[0] <= 0:
-            raise ValueError("tokens must rise, seconds must not fall and start above 0")
+        if (np.diff(self.tokens) <= 0).any() or (np.diff(self.seconds) < 0).any() or self.seconds[0] < 0:
+            raise ValueError("tokens must rise, seconds must not fall or be below 0")
         return self
 
 

@@ -43,7 +43,7 @@ def build_profiled(
     sought = (
         model.name,
         gpu.name,
-        settings.dtype,
+        "bfloat16" if settings.dtype == "auto" else settings.dtype,
         settings.quantization,
         settings.tensor_parallel_size,
         settings.version,
