@@ -33,6 +33,7 @@ accuracy: .venv/ready ## measure on an idle machine what docs/accuracy.md is jud
 
 profiles: .venv/ready ## write the profiles that ship from measurements in DATA
 	$(BIN)/python -m calibration.make_kernel_profiles $(DATA)/kernel_profiles $(DATA)/vllm_runs
+	$(BIN)/python -m calibration.make_steady_profiles $(DATA)/vllm_steady_state/ml_energy_v3_lm-arena-chat.csv data/profiles
 
 lint: .venv/ready ## style and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -10,6 +10,7 @@ import pandas as pd
 from calibration.compare_runs import error_table, headline, simulated_run
 from calibration.fit import Fit, check_physics, clean, fit_all
 from calibration.fit_api import fit_api_server
+from calibration.fit_http import fit_from_outside, seen_from_outside
 from calibration.measured import MeasuredRun
 from calibration.measurements import Campaign
 from calibration.replay import FLAGS, replay
@@ -38,7 +39,10 @@ def phase_runs(campaign: Campaign, *phases: str) -> list[str]:
 
 
 def fitted_steps(campaign: Campaign) -> pd.DataFrame:
-    """Batches that a fit may see: of the batch runs, and of the loads that the API server is fitted on."""
+    """Batches that a fit may see: of the batch runs, and of the loads that the API server is fitted on; where the engine was
+    not recorded, what probes of the batch runs saw from outside."""
+    if not len(campaign.steps):
+        return seen_from_outside(campaign)
     return campaign.steps[campaign.steps["run"].isin(phase_runs(campaign, "fit", "api"))]
 
 
@@ -49,7 +53,8 @@ def domain(frame: pd.DataFrame, loads: Sequence[MeasuredRun]) -> dict[str, tuple
         for name in ("decode_seqs", "prefill_tokens", "decode_kv")
     }
     chunks = frame.loc[frame["prefill_seqs"] > 0]
-    context = [float((chunks["prefill_kv"] / chunks["prefill_seqs"]).max())] if len(chunks) else []
+    known = len(chunks) and "prefill_kv" in chunks
+    context = [float((chunks["prefill_kv"] / chunks["prefill_seqs"]).max())] if known else []
     decodes = frame.loc[frame["decode_seqs"] > 0]
     context += [float(np.max(decodes["decode_kv"] / decodes["decode_seqs"]))] if len(decodes) else []
     context += [float((run.requests["prompt_tokens"] + run.requests["output_tokens"]).max()) for run in loads]
@@ -67,28 +72,34 @@ def build_profile(
     found = model if model is not None else read_config(_model_folder(campaign))
     sizes = campaign.engine.get("cudagraph_capture_sizes") or ()
     steps = fitted_steps(campaign)
-    best, fits = fit_all(steps, sizes)
+    if len(campaign.steps):
+        best, fits = fit_all(steps, sizes)
+        server = fit_api_server(campaign, phase_runs(campaign, "api"))
+    else:
+        best, server = fit_from_outside(clean(steps))
+        fits = [best]
     flags = {
         k: v
         for k, v in campaign.engine["engine"].items()
         if k in (*FLAGS, "num_gpu_blocks") and v is not None
     }
+    usable = clean(steps)
     version = version_of(campaign.engine["vllm"])
     seen = campaign.engine
     profile = Profile.model_validate(
         {
             "schema": SCHEMA, "name": name, "models": [found], "gpu": gpu,
-            "dtype": str(seen["engine"]["dtype"]).removeprefix("torch."), "engine_version": version, "engine": flags,
+            "dtype": str(seen["engine"].get("dtype", "bfloat16")).removeprefix("torch."), "engine_version": version, "engine": flags,
             "tensor_parallel_size": [seen["engine"].get("tensor_parallel_size") or 1],
-            "step_time": best.config.model_dump(), "api_server": fit_api_server(campaign, phase_runs(campaign, "api")),
+            "step_time": best.config.model_dump(), "api_server": server,
             "units": {k: v for k, v in UNITS.items() if k in best.config.model_dump()},
             "covariance": {"parameters": best.design.parameters, "matrix": np.atleast_2d(best.covariance()).tolist()},
             "discrepancy": {"batches": float(np.std(best.held_out))},
-            "domain": domain(clean(steps), campaign.loads), "trust": "fitted",
+            "domain": domain(usable, campaign.loads), "trust": "fitted",
             "provenance": {
                 "source": "servelab calibrate", "date": seen["date"], "vllm": seen["vllm"], "torch": seen.get("torch"),
                 "hardware": seen.get("gpu") or seen.get("cpu") or machine, "nvidia_smi": seen.get("nvidia_smi") or None,
-                "batches": len(clean(steps)), "runs": len(campaign.runs), "held_out_score": best.score,
+                "batches": len(usable), "runs": len(campaign.runs), "held_out_score": best.score,
                 "held_out_score_se": best.score_se, "candidates": {f.design.name: f.score for f in fits},
                 "repeat_noise": repeat_noise(steps), "notes": list(campaign.notes),
             },
@@ -103,15 +114,19 @@ def _model_folder(campaign: Campaign) -> Path:
     return campaign.folder.parent / campaign.plan["model"]
 
 
-def repeat_noise(steps: pd.DataFrame) -> float:
-    """How far batches of the same kind differ between repeats: median relative half-range of mean batch time."""
+def repeat_noise(steps: pd.DataFrame) -> float | None:
+    """How far batches of the same kind differ between repeats: median relative half-range of mean batch time.
+
+    None without repeats.
+    """
     frame = clean(steps)
     kind = frame["run"].str.replace(r"-\d+$", "", regex=True)
     means = frame.groupby([kind, "run"])["seconds"].mean()
     spread = means.groupby(level=0).agg(
         lambda v: (v.max() - v.min()) / 2 / v.mean() if len(v) > 1 else np.nan
     )
-    return float(np.nanmedian(spread.to_numpy(float)))
+    known = spread.dropna().to_numpy(float)
+    return float(np.median(known)) if len(known) else None
 
 
 def _check(profile: Profile, fit: Fit) -> None:

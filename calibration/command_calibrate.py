@@ -14,6 +14,7 @@ from calibration.measurements import lines
 from calibration.report import verdict
 from calibration.runner import interpreters, run_campaign, write_plan
 from simulator.catalog import GpuSpec, find_gpu, find_model
+from simulator.catalog.huggingface import read_config
 from simulator.errors import ServelabError
 
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -97,13 +98,29 @@ def gpu_of(folder: Path, said: str | None) -> str | GpuSpec:
 
 def measure_and_fit(
     *, model: str, out: Path, engine_args: list[str], budget: str, python: Path | None, gpu: str | None, name: str,
-    prompt: float, output: float, seed: int, fit_only: bool,
+    prompt: float, output: float, seed: int, fit_only: bool, url: str | None = None, served: str | None = None,
+    concurrency: int = 16, longest: int = 2048,
 ) -> int:  # fmt: skip
     """See `calibration.commands.calibrate`; returns the exit code."""
     said = Console(highlight=False, soft_wrap=True)
     code = 0
-    if not fit_only:
+    if not fit_only and url is not None:
+        code = _measure_http(
+            url,
+            served or model,
+            model,
+            out,
+            engine_args,
+            seconds(budget),
+            concurrency,
+            longest,
+            prompt,
+            output,
+            seed,
+        )
+    elif not fit_only:
         code = _measure(model, out, engine_args, seconds(budget), python, prompt, output, seed)
+    if code:
         if code == STOPPED:
             said.print(f"stopped; what was measured is in {out}, the same command goes on", markup=False)
             return STOPPED
@@ -157,3 +174,27 @@ def _measure(
             )
 
         return run_campaign(out, python, told)
+
+
+def _measure_http(
+    url: str, served: str, model: str, out: Path, engine_args: list[str], budget_s: float, concurrency: int, longest: int,
+    prompt: float, output: float, seed: int,
+) -> int:  # fmt: skip
+    """Measure a running server; its flags are what the user says, for nothing tells them over HTTP."""
+    from calibration.http_client import measure, plan
+
+    folder = Path(model)
+    spec = read_config(folder) if (folder / "config.json").is_file() else find_model(model)
+    asked = plan(
+        served, url, concurrency, longest, spec.vocab_size, LOAD_SHARE * budget_s / 7, prompt, output, seed
+    )
+    flags = key_values(engine_args)
+    if not (out / "plan.json").exists():
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "plan.json").write_text(
+            json.dumps(
+                asked | {"model": str(folder.resolve()) if folder.is_dir() else model, "served": served}
+            )
+        )
+        (out / "flags.json").write_text(json.dumps(flags))
+    return measure(out)

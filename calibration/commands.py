@@ -70,6 +70,17 @@ def calibrate(
     prompt: Annotated[float, typer.Option(help="mean prompt of the load tests [token]")] = 256.0,
     output: Annotated[float, typer.Option(help="mean output of the load tests [token]")] = 64.0,
     seed: Annotated[int, typer.Option(help="of batches, loads and token ids")] = 0,
+    url: Annotated[
+        str | None,
+        typer.Option(help="measure this OpenAI-compatible server over HTTP instead of starting vLLM"),
+    ] = None,
+    served: Annotated[
+        str | None, typer.Option(help="with --url: the server's name for the model; default --model")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(help="with --url: most sequences at once", min=2)] = 16,
+    longest: Annotated[
+        int, typer.Option(help="with --url: longest prompt and answer together [token]", min=128)
+    ] = 2048,
     fit_only: Annotated[
         bool, typer.Option("--fit-only", help="fit what the folder holds, measure nothing")
     ] = False,
@@ -89,6 +100,7 @@ def calibrate(
         code = measure_and_fit(
             model=model, out=out, engine_args=engine_arg or [], budget=budget, python=python, gpu=gpu, name=name or out.name,
             prompt=prompt, output=output, seed=seed, fit_only=fit_only,
+            url=url, served=served, concurrency=concurrency, longest=longest,
         )  # fmt: skip
     except ServelabError as problem:
         errors.print(f"error: {problem}", markup=False)

@@ -1,232 +1,193 @@
-"""Efficiencies of the roofline from closed-loop runs that only say batch size, inter-token latency and tokens/s.
+"""Roofline efficiencies from closed-loop runs: a robust least-squares fit of relative errors, and its hold-outs.
 
-In such a run a request that ends is replaced at once, so a step holds Poisson many new prompts of mean batch / output length; the
-mean step gives tokens/s, the median step the median inter-token latency. Prompt lengths were not published with the rows at hand:
-`PROMPT_TOKENS` is assumed. Relative soft-l1 least squares over both figures; parameters stay within what hardware can do.
+Residuals are the logarithms of predicted over measured median inter-token latency and mean step. A weak prior holds
+efficiencies that the rows hardly tell near the usual. The asynchronous scheduler of the source hides host time behind the GPU, so no ``host_s`` is fitted.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
-from scipy.linalg import block_diag
 from scipy.optimize import least_squares
-from scipy.stats import poisson
 
-from simulator.catalog import GpuSpec, ModelSpec, constants, find_gpu, find_model
-from simulator.engine.config import EngineSettings, parse, resolve
+from calibration.steady_rows import SteadyRow, joining_tokens, predict
+from simulator.catalog import constants
 from simulator.engine.roofline import roofline_params
-from simulator.engine.step_time import ROOFLINE, RooflineStepTime, gpu_seconds
+from simulator.engine.step_time import ROOFLINE, RooflineStepTime
 from simulator.errors import ServelabError
-from simulator.metrics import rows_of
 
-PROMPT_TOKENS = 120
-CONTEXT_SHARE = 0.85  # of the mean output length: longer answers stay longer, so the mean context has more than half of it
-LIMITS = {
-    "memory_efficiency": (0.1, 1.0), "kv_efficiency": (0.05, 1.0), "compute_efficiency": (0.1, 1.0),
-    "routing_spread": (0.05, 1.0), "fp8_layer_s": (0.0, 1e-3), "expert_efficiency": (0.02, 1.0), "expert_layer_s": (0.0, 1e-3),
-    "seq_s": (0.0, 2e-4), "host_s": (0.0, 1e-2), "all_reduce_s": (0.0, 2e-4), "layer_s": (0.0, 1e-4),
+DENSE = (
+    "compute_efficiency",
+    "memory_efficiency",
+    "kv_efficiency",
+    "layer_s",
+    "seq_async_s",
+    "mixed_layer_s",
+)
+EXPERTS = ("expert_memory_efficiency", "moe_layer_s", "expert_imbalance", "fp8_layer_s")
+START = {
+    "compute_efficiency": 0.75, "memory_efficiency": 0.82, "kv_efficiency": 0.75, "expert_efficiency": 0.4,
+    "expert_memory_efficiency": 0.6, "expert_imbalance": 1.0, "mixed_layer_s": 3e-5, "layer_s": 1e-5, "seq_async_s": 2e-5,
+    "moe_layer_s": 3e-5, "fp8_layer_s": 2e-5, "all_reduce_s": 1.2e-5, "attention_efficiency": 0.5, "link_efficiency": 0.6,
 }  # fmt: skip
-DENSE = ("memory_efficiency", "seq_s", "host_s", "all_reduce_s")
-FP8 = ("fp8_layer_s",)
-EXPERTS = ("expert_layer_s", "routing_spread")
-SOFT = 0.1
-
-
-class Row(NamedTuple):
-    """One run: ``itl_s`` the median inter-token latency [s], ``tokens_per_s`` output tokens of all requests."""
-
-    series: str
-    model: ModelSpec
-    gpu: GpuSpec
-    settings: EngineSettings
-    batch: float
-    output: float
-    itl_s: float
-    tokens_per_s: float
+PRIOR = 0.1  # standard deviation of ln(efficiency) around START, which is about what data/roofline.csv holds
+NOISE = 0.05  # relative error of a row against which the prior is weighed
+LOSS_SCALE = 0.05  # relative error above which a residual counts linearly
+FLAT = 1e-6  # singular value of the scaled Jacobian, over the largest, below which a combination is unknown
 
 
 @dataclass(frozen=True)
 class RooflineFit:
-    """``values`` by name; ``covariance`` from the Jacobian, in the same order."""
+    """Fitted fields of `RooflineStepTime`, their covariance, and relative errors (n, 2) on the fitted rows."""
 
     values: dict[str, float]
-    covariance: np.ndarray
+    covariance: np.ndarray  # in the order of ``values``
+    errors: np.ndarray
+    base: dict[str, float]
 
-    def config(self) -> RooflineStepTime:
-        """The step-time model with these parameters."""
-        return RooflineStepTime.model_validate(self.values)
+    @property
+    def every(self) -> dict[str, float]:
+        """Fitted values and those held fixed."""
+        return self.base | self.values
 
-
-def read_rows(path: Path, gpu: str) -> tuple[list[Row], list[str]]:
-    """Rows of ``gpu`` in ML.ENERGY's table, and why the others of that GPU are left out.
-
-    Rows of one series (model, precision, GPUs) that contradict each other are screened: a larger batch whose tokens/s are below 85 %
-    of a smaller one's, or whose median inter-token latency is below 90 % of a smaller one's; and rows whose
-    latency times tokens/s differs from their batch by more than a third.
-    """
-    frame = pd.read_csv(path)
-    frame = frame[frame["gpu_model"] == gpu].sort_values("avg_batch_size")
-    keys = ["model_id", "weight_precision", "num_gpus"]
-    kept: list[Row] = []
-    said: list[str] = []
-    for (name, precision, gpus), part in frame.groupby(keys):
-        series = f"{name} {precision} x{gpus}"
-        try:
-            model = find_model(str(name))
-        except ServelabError:
-            said.append(f"{series}: {len(part)} rows, its architecture is not in the catalog")
-            continue
-        best_rate = best_itl = 0.0
-        for r in rows_of(part):
-            ratio = r.median_itl_ms * 1e-3 * r.output_throughput_tokens_per_sec / r.avg_batch_size
-            wrong = ""
-            if r.output_throughput_tokens_per_sec < 0.85 * best_rate:
-                wrong = "tokens/s below 85 % of a smaller batch"
-            elif r.median_itl_ms < 0.9 * best_itl:
-                wrong = "inter-token latency below 90 % of a smaller batch"
-            elif not 2 / 3 < ratio < 4 / 3:
-                wrong = f"latency x tokens/s is {ratio:.2f} of the batch"
-            if wrong:
-                said.append(f"{series}, batch {r.avg_batch_size:.0f}: {wrong}")
-                continue
-            best_rate, best_itl = (
-                max(best_rate, r.output_throughput_tokens_per_sec),
-                max(best_itl, r.median_itl_ms),
-            )
-            seqs = int(r.max_num_seqs)
-            flags: dict[str, Any] = {
-                "version": "0.19", "async_scheduling": False, "tensor_parallel_size": int(str(gpus)), "max_num_seqs": seqs,
-                "quantization": "fp8" if precision == "fp8" else "none", "max_num_batched_tokens": max(8192, seqs),
-                "num_gpu_blocks_override": 10**7,
-            }  # fmt: skip
-            spec = find_gpu(gpu)
-            kept.append(Row(series, model, spec, resolve(parse(flags), model, spec), r.avg_batch_size, r.avg_output_len,
-                            r.median_itl_ms * 1e-3, r.output_throughput_tokens_per_sec))  # fmt: skip
-    return kept, said
+    def step_time(self) -> RooflineStepTime:
+        return RooflineStepTime.model_validate(self.every)
 
 
-@lru_cache(4096)
-def arrivals(per_step: float) -> tuple[tuple[float, ...], int]:
-    """Probabilities of 0, 1, 2, ... new prompts in a step, and their median."""
-    most = int(poisson.ppf(0.999, per_step)) + 1
-    return tuple(map(float, poisson.pmf(np.arange(most + 1), per_step))), int(poisson.median(per_step))
+@lru_cache(maxsize=4096)
+def _joining(rate: float) -> np.ndarray:
+    return joining_tokens(rate)
 
 
-def predict(values: dict[str, float], rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
-    """Median inter-token latency [s] and tokens/s of each row."""
+def log_ratios(rows: Sequence[SteadyRow], values: dict[str, float]) -> np.ndarray:
+    """ln(predicted / measured) of median inter-token latency and mean step, one row each."""
     filled = dict(constants("roofline")) | values
-    params: dict[str, np.ndarray] = {}
-    itl, rate = [], []
-    for r in rows:
-        if r.series not in params:
-            params[r.series] = roofline_params(r.model, r.gpu, r.settings, filled)
-        p, n = params[r.series], round(r.batch)
-        kv = int(r.batch * (PROMPT_TOKENS + CONTEXT_SHARE * r.output))
-        per_step = r.batch / r.output
-
-        def step(k: int, p: np.ndarray = p, n: int = n, kv: int = kv) -> float:
-            tokens = k * PROMPT_TOKENS
-            pairs = k * PROMPT_TOKENS * (PROMPT_TOKENS + 1) / 2
-            return (
-                gpu_seconds(ROOFLINE, p, n + tokens, tokens, k, pairs, tokens, n, kv, n + k)
-                + filled["host_s"]
-            )
-
-        shares, middle = arrivals(per_step)
-        mean = sum(share * step(k) for k, share in enumerate(shares))
-        itl.append(step(middle))
-        rate.append(r.batch / mean)
-    return np.array(itl), np.array(rate)
+    found = np.empty((len(rows), 2))
+    for i, row in enumerate(rows):
+        params = roofline_params(row.model, row.gpu, row.settings, filled)
+        times = predict(row, ROOFLINE, params, 0.0, _joining(row.batch / row.output_tokens))
+        found[i] = np.log(times / (row.itl_s, row.batch / row.throughput))
+    return found
 
 
-def errors(values: dict[str, float], rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
-    """Relative errors of inter-token latency and of tokens/s."""
-    itl, rate = predict(values, rows)
-    return itl / np.array([r.itl_s for r in rows]) - 1, rate / np.array([r.tokens_per_s for r in rows]) - 1
+def relative_errors(rows: Sequence[SteadyRow], values: dict[str, float]) -> np.ndarray:
+    """Predicted over measured less one, of median inter-token latency and of output tokens/s."""
+    ratios = log_ratios(rows, values)
+    return np.column_stack([np.expm1(ratios[:, 0]), np.expm1(-ratios[:, 1])])
+
+
+def applicable(rows: Sequence[SteadyRow]) -> tuple[str, ...]:
+    """Parameters that rows of this kind can tell: of MoE models only `EXPERTS`, beside those of a dense fit."""
+    if any(row.model.experts for row in rows):
+        return EXPERTS
+    names = list(DENSE)
+    ranks = {row.settings.tensor_parallel_size for row in rows}
+    if max(ranks) > 1:
+        names.append("all_reduce_s")
+    if any(row.settings.quantization == "fp8" for row in rows):
+        names.append("fp8_layer_s")
+    return tuple(names)
 
 
 def fit_roofline(
-    rows: Sequence[Row], names: Sequence[str], fixed: dict[str, float] | None = None
+    rows: Sequence[SteadyRow],
+    parameters: Sequence[str] | None = None,
+    base: dict[str, float] | None = None,
+    prior: float = PRIOR,
 ) -> RooflineFit:
-    """Parameters ``names`` of `RooflineStepTime` from ``rows``; ``fixed`` are given.
+    """Efficiencies and times that make `RooflineStepTime` match ``rows``.
 
-    Raises ServelabError with fewer rows than parameters, batches all alike, or a parameter at the end of what is physical.
+    ``base`` holds values of parameters that are not fitted, such as those of a dense fit when the rows are of MoE
+    models; the rest stays at data/roofline.csv. ``prior`` is the standard deviation of ln(efficiency).
+
+    Raises ServelabError naming a parameter that the rows cannot tell, or that leaves its physical bounds.
     """
-    fixed = fixed or {}
-    if len(rows) < len(names) + 1:
-        raise ServelabError(f"{len(rows)} rows cannot tell {len(names)} parameters: {', '.join(names)}")
-    batches = {round(r.batch) for r in rows}
-    if len(batches) == 1 and "seq_s" in names:
-        raise ServelabError(
-            f"seq_s cannot be known: all rows have a batch of {batches.pop()}; measure others too"
-        )
-    low = np.array([LIMITS[n][0] for n in names])
-    high = np.array([LIMITS[n][1] for n in names])
-    defaults = constants("roofline")
-    start = np.clip([defaults[n] for n in names], low + 0.01 * (high - low), high - 0.01 * (high - low))
-
-    def residuals(x: np.ndarray) -> np.ndarray:
-        return np.log1p(np.concatenate(errors(fixed | dict(zip(names, x, strict=True)), rows)))
-
-    found = least_squares(
-        residuals, start, bounds=(low, high), x_scale=high - low, loss="soft_l1", f_scale=SOFT, diff_step=1e-3
-    )
-    for name, value, top in zip(names, found.x, high, strict=True):
-        if name.endswith("efficiency") and value > 0.999 * top:
+    if not rows:
+        raise ServelabError("roofline fit: no rows")
+    names = tuple(parameters or applicable(rows))
+    unknown = [name for name in names if name not in START]
+    if unknown:
+        raise ServelabError(f"roofline fit: {unknown[0]!r} is not one of {', '.join(START)}")
+    if 2 * len(rows) <= len(names):
+        raise ServelabError(f"roofline fit: {len(rows)} rows cannot tell {len(names)} parameters")
+    start = np.array([START[name] for name in names])
+    residuals = lambda x: log_ratios(rows, (base or {}) | dict(zip(names, x * start, strict=True))).ravel()
+    _check_known(names, _jacobian(residuals, np.ones(len(names))))
+    weighed = np.array([NOISE / prior if name.endswith("efficiency") else 0.0 for name in names])
+    with_prior = lambda x: np.concatenate([residuals(x), weighed * np.log(np.maximum(x, 1e-9))])
+    lower = np.array([0.02 if n.endswith("y") else 0.0 for n in names])
+    solved = least_squares(
+        with_prior, np.ones(len(names)), bounds=(lower / start, np.inf), loss="soft_l1", f_scale=LOSS_SCALE,
+        x_scale=1.0, diff_step=1e-3, max_nfev=60, ftol=1e-5, xtol=1e-5,
+    )  # fmt: skip
+    found = solved.x * start
+    for name, value in zip(names, found, strict=True):
+        if name.endswith("efficiency") and value > 1:
             raise ServelabError(
-                f"{name} = {value:.3f}: the rows are faster than the data sheet of the GPU allows"
+                f"roofline fit: {name}={value:.3g} is above 1, beyond what the hardware can do"
             )
-    freedom = max(1, 2 * len(rows) - len(names))
-    spread = np.linalg.pinv(found.jac.T @ found.jac) * (2 * found.cost / freedom)
-    return RooflineFit(fixed | dict(zip(names, map(float, found.x), strict=True)), spread)
+    jacobian = _jacobian(with_prior, solved.x)
+    spread = 1.4826 * np.median(np.abs(residuals(solved.x)))
+    inverse = np.linalg.pinv(jacobian.T @ jacobian)
+    covariance = spread**2 * inverse * np.outer(start, start)
+    values = {name: float(value) for name, value in zip(names, found, strict=True)}
+    return RooflineFit(values, covariance, relative_errors(rows, (base or {}) | values), base or {})
 
 
-def fit_gpu(rows: Sequence[Row]) -> RooflineFit:
-    """All parameters of one GPU, in three stages: those of dense models in 16 bit, of experts, and of fp8, each from the rows that hold them.
-
-    A stage without rows keeps the defaults. Covariances of the stages are taken as independent.
-    """
-    stages = [
-        (DENSE, [r for r in rows if not r.model.moe_layers and r.settings.quantization == "none"]),
-        (EXPERTS, [r for r in rows if r.model.moe_layers and r.settings.quantization == "none"]),
-        (FP8, [r for r in rows if r.settings.quantization == "fp8"]),
-    ]
-    values: dict[str, float] = {}
-    blocks = []
-    for names, mine in stages:
-        if len(mine) > len(names):
-            fit = fit_roofline(mine, names, values)
-            values = fit.values
-            blocks.append(fit.covariance)
-    return RooflineFit(values, block_diag(*blocks))
+def _jacobian(residuals: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
+    step, at = 1e-3, residuals(x)
+    return np.column_stack([(residuals(x + step * unit) - at) / step for unit in np.eye(len(x))])
 
 
-def leave_model_out(
-    rows: Sequence[Row], fit: Callable[[Sequence[Row]], RooflineFit] = fit_gpu
-) -> list[tuple[Row, float, float]]:
-    """Errors of each row by a fit that has seen no row of its model."""
-    out = []
-    for name in sorted({r.model.name for r in rows}):
-        values = fit([r for r in rows if r.model.name != name]).values
-        mine = [r for r in rows if r.model.name == name]
-        out += list(zip(mine, *errors(values, mine), strict=True))
-    return out
+def _check_known(names: Sequence[str], jacobian: np.ndarray) -> None:
+    """Raises ServelabError naming the parameters of a combination that no row depends on."""
+    _, sizes, right = np.linalg.svd(jacobian, full_matrices=False)
+    flat = sizes < FLAT * sizes[0]
+    if flat.any():
+        vector = np.abs(right[flat]).max(axis=0)
+        blind = [name for name, part in zip(names, vector, strict=True) if part > 0.1]
+        raise ServelabError(
+            f"roofline fit: {', '.join(blind)} cannot be known from these rows: vary batch size, model or GPUs"
+        )
 
 
-def leave_large_out(
-    rows: Sequence[Row], fit: Callable[[Sequence[Row]], RooflineFit] = fit_gpu
-) -> list[tuple[Row, float, float]]:
-    """Errors of the third of each series with the largest batches by a fit that has not seen them."""
-    kept: list[Row] = []
-    left: list[Row] = []
-    for series in sorted({r.series for r in rows}):
-        mine = sorted((r for r in rows if r.series == series), key=lambda r: r.batch)
-        cut = len(mine) - max(1, round(len(mine) / 3))
-        kept += mine[:cut]
-        left += mine[cut:]
-    return list(zip(left, *errors(fit(kept).values, left), strict=True))
+def leave_one_model_out(
+    rows: Sequence[SteadyRow], fit: Callable[[Sequence[SteadyRow]], RooflineFit] = fit_roofline
+) -> dict[str, np.ndarray]:
+    """Relative errors (n, 2) of each architecture, all its sizes and precisions unseen, by its name."""
+    errors = {}
+    for group in sorted({row.group for row in rows}):
+        values = fit([row for row in rows if row.group != group]).every
+        errors[group] = relative_errors([row for row in rows if row.group == group], values)
+    return errors
+
+
+def leave_largest_third_out(
+    rows: Sequence[SteadyRow], fit: Callable[[Sequence[SteadyRow]], RooflineFit] = fit_roofline
+) -> dict[str, np.ndarray]:
+    """Relative errors (n, 2) of the largest third of the batch sizes of each series, fitted on the others."""
+    seen, unseen = [], []
+    for series in sorted({row.series for row in rows}):
+        ordered = sorted((row for row in rows if row.series == series), key=lambda row: row.batch)
+        cut = len(ordered) - -(-len(ordered) // 3)
+        seen += ordered[:cut]
+        unseen += ordered[cut:]
+    values = fit(seen).every
+    return {
+        series: relative_errors([row for row in unseen if row.series == series], values)
+        for series in sorted({row.series for row in unseen})
+    }
+
+
+def summary(errors: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """Median and 90th percentile of the absolute relative errors, by metric."""
+    joined = np.abs(np.vstack(list(errors.values())))
+    return {
+        metric: {
+            "median": float(np.median(joined[:, i])),
+            "p90": float(np.quantile(joined[:, i], 0.9)),
+            "rows": len(joined),
+        }
+        for i, metric in enumerate(("itl", "throughput"))
+    }

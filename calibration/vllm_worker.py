@@ -11,12 +11,37 @@ import json
 import os
 import sys
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 UNIT_S = 1e-5  # of the intervals between tokens in requests.jsonl
+
+
+class Local:
+    """An `AsyncLLM` of this process, as `Client` uses an engine."""
+
+    def __init__(self, llm: Any) -> None:
+        self.llm = llm
+
+    async def tokens(
+        self, prompt: list[int], output: int, name: str
+    ) -> AsyncIterator[tuple[list[int], int | None]]:
+        """Token ids as they come, and the tokens found in the prefix cache."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        sampling = SamplingParams(
+            max_tokens=output,
+            ignore_eos=True,
+            detokenize=False,
+            temperature=0.0,
+            output_kind=RequestOutputKind.DELTA,
+        )
+        async for chunk in self.llm.generate({"prompt_token_ids": prompt}, sampling, name):
+            yield list(chunk.outputs[0].token_ids), chunk.num_cached_tokens
 
 
 class Client:
@@ -45,14 +70,7 @@ class Client:
 
         ``after``: a number of tokens, and the event to set when they are there or the request has ended.
         """
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
         prompt = request.get("ids") or self.prompt(run, row, request)
-        sampling = SamplingParams(
-            max_tokens=request["output"], ignore_eos=True, detokenize=False, temperature=0.0,
-            output_kind=RequestOutputKind.DELTA,
-        )  # fmt: skip
         which = int(np.argmin(self.open))
         self.open[which] += 1
         times: list[float] = []
@@ -66,13 +84,10 @@ class Client:
             "prompt": len(prompt),
         }
         try:
-            stream = self.engines[which].generate({"prompt_token_ids": prompt}, sampling, f"{run}/{row}")
-            async for chunk in stream:
-                now = time.monotonic()
-                new = chunk.outputs[0].token_ids
-                times += [now] * len(new)
+            async for new, found in self.engines[which].tokens(prompt, request["output"], f"{run}/{row}"):
+                times += [time.monotonic()] * len(new)
                 tokens += new
-                cached = chunk.num_cached_tokens if cached is None else cached
+                cached = found if cached is None else cached
                 if after is not None and len(times) >= after[0]:
                     after[1].set()
         except asyncio.CancelledError:
@@ -170,7 +185,8 @@ def saturation(folder: Path, flood: str) -> float:
     return (high - low) / (ends[high] - ends[low])
 
 
-def _append(path: Path, rows: list[dict[str, Any]]) -> None:
+def append(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Add rows to a file, a JSON object a line."""
     with path.open("a") as file:
         file.writelines(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
 
@@ -295,30 +311,30 @@ async def campaign(folder: Path) -> int:
     if "runs" in plan and not todo:
         return 0
     session = f"{int(time.time())}"
-    _append(folder / "runs.jsonl", [{"starting": session}])
+    append(folder / "runs.jsonl", [{"starting": session}])
     began = time.monotonic()
     engines = [
         make_engine(plan, folder / f"steps-{session}-{i}.jsonl", i) for i in range(plan.get("engines", 1))
     ]
     about = facts(engines[0]) | {"start_s": round(time.monotonic() - began, 3), "session": session}
-    _append(folder / "engine.jsonl", [about])
+    append(folder / "engine.jsonl", [about])
     if "runs" not in plan:
         plan["runs"] = todo = _campaign(plan["campaign"], about)
         (folder / "plan.json").write_text(json.dumps(plan, indent=1))
     vocabulary = engines[0].vllm_config.model_config.get_vocab_size()
-    client = Client(engines, vocabulary, plan["seed"], folder)
+    client = Client([Local(engine) for engine in engines], vocabulary, plan["seed"], folder)
     try:
         for run in todo:
             spent = time.monotonic() - began - about["start_s"]
             if run.get("phase") == "fit" and spent > plan.get("fit_s", float("inf")):
-                _append(
+                append(
                     folder / "runs.jsonl", [{"run": run["name"], "skipped": "the time for batches was over"}]
                 )
                 continue
             stop = run.get("timeout", 600.0)
             started = time.monotonic()
             rows = await asyncio.wait_for(getattr(client, run["kind"])(run), stop)
-            _append(folder / "requests.jsonl", rows)
+            append(folder / "requests.jsonl", rows)
             errors = [row["error"] for row in rows if "error" in row]
             said = {"run": run["name"], "session": session, "start": round(client.start, 6),
                     "began": round(started, 6), "end": round(time.monotonic(), 6)}  # fmt: skip
@@ -327,14 +343,14 @@ async def campaign(folder: Path) -> int:
             dead = [e for e in errors if e.startswith("EngineDeadError")]
             if dead:
                 said["error"] = dead[0]
-            _append(folder / "runs.jsonl", [said])
+            append(folder / "runs.jsonl", [said])
             if dead:
                 return 3
             for engine in engines:
                 await engine.reset_prefix_cache()
         return 0
     except TimeoutError:
-        _append(folder / "runs.jsonl", [{"run": run["name"], "error": f"not done within {stop} s"}])
+        append(folder / "runs.jsonl", [{"run": run["name"], "error": f"not done within {stop} s"}])
         return 3
     finally:
         for engine in engines:

@@ -6,7 +6,8 @@ pipeline parallelism, and a fixed time per layer. Two ranks compute one batch in
 the time of the batch; pipeline stages run one after another.
 
 Routing is taken as uniform: T tokens that each choose k of E experts load E (1 - (1 - k/E)^T) of them. A sliding
-window is applied to the mean context of the decoding sequences. [1]_
+window is applied to the mean context of the decoding sequences. [1]_ With expert parallelism every rank waits for
+the one that loads most experts: ``expert_imbalance`` times the spread that uniform routing gives.
 
 How good it is, with the efficiencies of data/roofline.csv: median inter-token latency of vLLM on H100, batches whose
 median step only decodes (ML.ENERGY v3, 125 rows, prompt length inferred). Dense bf16 models that the fit did not see
@@ -18,6 +19,7 @@ not judged for want of data.
 .. [1] S. Williams, A. Waterman, D. Patterson, "Roofline", CACM 52(4), 2009.
 """
 
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,13 +54,15 @@ if TYPE_CHECKING:
     LAUNCH_S,  # the least time of a batch without CUDA graph
     LINEAR_RATE,  # FLOP/s
     EXPERT_RATE,
-    ROUTED,  # share of tokens that choose their experts by themselves; the others choose what these chose
     ATTENTION_RATE,
     MEMORY_RATE,  # B/s
     KV_RATE,
+    EXPERT_MEMORY_RATE,
+    EXPERT_SPREAD,  # experts that the busiest rank loads beyond the mean, in standard deviations of all
+    MIXED_S,  # of a batch with prefill
     N_SIZES,
     SIZES,
-) = range(26)
+) = range(28)
 
 
 @compiled
@@ -90,12 +94,15 @@ def roofline_seconds(
         p[LINEAR_FLOPS] * rows / p[LINEAR_RATE], (p[LINEAR_BYTES] + p[TOKEN_BYTES] * rows) / p[MEMORY_RATE]
     )
     if p[EXPERTS] > 0.0:
-        alone = max(1.0, tokens * p[ROUTED])
-        loaded = p[EXPERTS] * (1.0 - (1.0 - p[EXPERTS_PER_TOKEN] / p[EXPERTS]) ** alone)
-        seconds += max(p[EXPERT_FLOPS] * rows / p[EXPERT_RATE], p[EXPERT_BYTES] * loaded / p[MEMORY_RATE])
+        unused = (1.0 - p[EXPERTS_PER_TOKEN] / p[EXPERTS]) ** tokens
+        loaded = p[EXPERTS] * (1.0 - unused)
+        loaded = min(p[EXPERTS], loaded + p[EXPERT_SPREAD] * (loaded * unused) ** 0.5)
+        seconds += max(
+            p[EXPERT_FLOPS] * rows / p[EXPERT_RATE], p[EXPERT_BYTES] * loaded / p[EXPERT_MEMORY_RATE]
+        )
     seconds += max(p[HEAD_FLOPS] * sampled / p[LINEAR_RATE], p[HEAD_BYTES] / p[MEMORY_RATE])
     if prefill_tokens > 0:
-        seconds += max(
+        seconds += p[MIXED_S] + max(
             p[FULL_PAIR_FLOPS] * prefill_pairs / p[ATTENTION_RATE], p[FULL_KV_BYTES] * prefill_kv / p[KV_RATE]
         )
         if p[WINDOW] > 0.0:
@@ -144,10 +151,10 @@ def roofline_params(
     reduces = 2 * model.layers + 1 if tp > 1 else 0
     reduce_s = efficiency["all_reduce_s" if nvlink else "all_reduce_pcie_s"]
     comm = reduces * 2 * h * 2 * (tp - 1) / tp / link + (pp - 1) * 2 * h / link
-    fixed = model.layers * efficiency["layer_s"] + moe * efficiency["expert_layer_s"]
+    fixed = model.layers * efficiency["layer_s"] + (reduces + pp - 1) * reduce_s
+    fixed += moe * efficiency.get("moe_layer_s", 0.0)
     if settings.quantization == "fp8":
-        fixed += model.layers * efficiency["fp8_layer_s"]
-    fixed += (reduces + pp - 1) * reduce_s
+        fixed += model.layers * efficiency.get("fp8_layer_s", 0.0)
     sizes = settings.capture_sizes
     p = np.zeros(SIZES + len(sizes))
     p[LINEAR_FLOPS] = 2 * (w.attention + w.mlp + moe * model.per_layer.router)
@@ -157,6 +164,9 @@ def roofline_params(
         one = w.experts / model.experts
         p[EXPERT_FLOPS] = 2 * one * model.experts_per_token
         p[EXPERT_BYTES] = one * each.expert
+        if tp > 1:  # expected largest of tp normal deviates (Blom)
+            spread = NormalDist().inv_cdf((tp - 0.375) / (tp + 0.25)) * tp**0.5
+            p[EXPERT_SPREAD] = efficiency.get("expert_imbalance", 0.0) * spread
         p[EXPERTS], p[EXPERTS_PER_TOKEN] = model.experts, model.experts_per_token
     p[FULL_PAIR_FLOPS], p[FULL_KV_BYTES] = model.full_layers * pair_flops, model.full_layers * kv_layer
     p[SLIDING_PAIR_FLOPS], p[SLIDING_KV_BYTES] = (
@@ -167,13 +177,15 @@ def roofline_params(
     p[HEAD_FLOPS], p[HEAD_BYTES] = 2 * head, head * each.other
     p[COMM_S_PER_TOKEN], p[FIXED_S] = comm, fixed
     p[SEQ_S] = efficiency["seq_async_s" if settings.async_scheduling else "seq_s"]
+    p[MIXED_S] = model.layers * efficiency.get("mixed_layer_s", 0.0)
     p[LAUNCH_S] = model.layers * efficiency["launch_s"]
     p[LINEAR_RATE] = rate * efficiency["compute_efficiency"]
     quantized = settings.quantization in INT4 or settings.quantization == "mxfp4"
     p[EXPERT_RATE] = (gpu.bf16_flops if quantized else rate) * efficiency["expert_efficiency"]
     p[ATTENTION_RATE] = gpu.bf16_flops * efficiency["attention_efficiency"]
     p[MEMORY_RATE] = gpu.memory_bandwidth_bytes_per_s * efficiency["memory_efficiency"]
-    p[ROUTED] = efficiency["routing_spread"]
     p[KV_RATE] = gpu.memory_bandwidth_bytes_per_s * efficiency["kv_efficiency"]
+    share = efficiency.get("expert_memory_efficiency", efficiency["memory_efficiency"])
+    p[EXPERT_MEMORY_RATE] = gpu.memory_bandwidth_bytes_per_s * share
     p[N_SIZES], p[SIZES:] = len(sizes), sizes
     return p

@@ -98,19 +98,12 @@ class RooflineStepTime(_StepTime):
     )
     attention_efficiency: float | None = Field(default=None, gt=0, le=1, description="of FLOP/s in attention")
     memory_efficiency: float | None = Field(default=None, gt=0, le=1, description="of bandwidth, weights")
-    routing_spread: float | None = Field(
-        default=None, gt=0, le=1, description="share of tokens that choose experts independently"
-    )
     kv_efficiency: float | None = Field(default=None, gt=0, le=1, description="of bandwidth, KV cache")
     link_efficiency: float | None = Field(default=None, gt=0, le=1, description="of NVLink bandwidth")
     pcie_efficiency: float | None = Field(default=None, gt=0, le=1, description="the same without NVLink")
     all_reduce_s: float | None = Field(default=None, ge=0, description="latency of one all-reduce [s]")
     all_reduce_pcie_s: float | None = Field(default=None, ge=0, description="the same without NVLink [s]")
     layer_s: float | None = Field(default=None, ge=0, description="fixed GPU time per layer [s]")
-    expert_layer_s: float | None = Field(
-        default=None, ge=0, description="the same per layer with experts [s]"
-    )
-    fp8_layer_s: float | None = Field(default=None, ge=0, description="the same per layer in fp8 [s]")
     launch_s: float | None = Field(
         default=None, ge=0, description="least time per layer without CUDA graph [s]"
     )
@@ -119,6 +112,21 @@ class RooflineStepTime(_StepTime):
         default=None, ge=0, description="per sequence, asynchronous scheduling [s]"
     )
     host_s: float | None = Field(default=None, ge=0, description="host time before each batch [s]")
+    expert_memory_efficiency: float | None = Field(
+        default=None, gt=0, le=1, description="of bandwidth, expert weights; None: memory_efficiency"
+    )
+    expert_imbalance: float | None = Field(
+        default=None, ge=0, description="of experts spread over ranks: 1 is that of uniform routing; None: 0"
+    )
+    moe_layer_s: float | None = Field(
+        default=None, ge=0, description="fixed GPU time per MoE layer, routing and launches; None: 0 [s]"
+    )
+    fp8_layer_s: float | None = Field(
+        default=None, ge=0, description="fixed GPU time per layer to quantise activations; None: 0 [s]"
+    )
+    mixed_layer_s: float | None = Field(
+        default=None, ge=0, description="fixed GPU time per layer of a batch with prefill; None: 0 [s]"
+    )
 
 
 GivenStepTime = Annotated[
