@@ -65,16 +65,30 @@ def test_files_of_no_known_format(tmp_path):
         read_runs(tmp_path / "nothing")
 
 
-def test_guidellm():
-    runs = read_runs(DATA / "guidellm_0.8.1.json")
-    raw = json.loads((DATA / "guidellm_0.8.1.json").read_text())
-    assert len(runs) == len(raw["benchmarks"]) and all(len(r.requests) >= 10 for r in runs)
-    for run, benchmark in zip(runs, raw["benchmarks"], strict=True):
-        said = benchmark["metrics"]["time_to_first_token_ms"]["successful"]
-        assert run.requests["ttft_s"].mean() * 1e3 == pytest.approx(said["mean"], rel=1e-3)
-        assert (
-            run.requests["output_tokens"].sum() > 0 and (run.requests["arrival_s"].diff().dropna() >= 0).all()
-        )
+def test_guidellm(tmp_path):
+    """A report that the tool wrote (all its requests failed), and one with requests under the names of its own schema."""
+    with pytest.raises(ServelabError, match="benchmark 0 keeps no successful requests .20 failed"):
+        read_runs(DATA / "guidellm_errors_0.8.1.json")
+    report = json.loads((DATA / "guidellm_errors_0.8.1.json").read_text())
+    requests = [
+        {
+            "request_start_time": 100.0 + i,
+            "prompt_tokens": 50,
+            "output_tokens": 5,
+            "time_to_first_token_ms": 30.0,
+            "request_latency": 0.07,
+        }
+        for i in (2, 0, 1)
+    ]
+    report["benchmarks"][0]["requests"]["successful"] = requests
+    (tmp_path / "g.json").write_text(json.dumps(report))
+    (run,) = read_runs(tmp_path / "g.json")
+    assert run.failed == 20 and run.requests["arrival_s"].tolist() == [0.0, 1.0, 2.0]
+    assert values(run, "tpot_s") == pytest.approx([0.01] * 3) and "no times of single tokens" in run.notes[0]
+    del requests[0]["time_to_first_token_ms"]
+    (tmp_path / "g.json").write_text(json.dumps(report))
+    with pytest.raises(ServelabError, match="lack time_to_first_token_ms: it was not streaming"):
+        read_runs(tmp_path / "g.json")
 
 
 def lifecycle(error=None):
