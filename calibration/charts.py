@@ -66,9 +66,13 @@ def residuals(frame: pd.DataFrame, fit: Fit, about: str = "") -> Any:
     area = (
         alt.Chart(band)
         .mark_errorband(opacity=0.25, color="#555555")
-        .encode(x=x, y=alt.Y("low:Q", scale=y), y2="high:Q")
+        .encode(x=x, y=alt.Y("low:Q", scale=y, title="fitted / measured - 1 [%]"), y2="high:Q")
     )
-    line = alt.Chart(band).mark_line(color="#222222", point=True).encode(x=x, y=alt.Y("middle:Q", scale=y))
+    line = (
+        alt.Chart(band)
+        .mark_line(color="#222222", point=True)
+        .encode(x=x, y=alt.Y("middle:Q", scale=y, title="fitted / measured - 1 [%]"))
+    )
     return (dots + area + line).properties(
         width=420, height=240, title=title("Residuals: median and the middle 80 %", about)
     )

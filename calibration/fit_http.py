@@ -8,8 +8,9 @@ their intercept has on top of ``base_s`` is the API server. Host time between ba
 import numpy as np
 import pandas as pd
 
+from calibration.client import UNIT_S
 from calibration.fit import AFFINE, Design, Fit, affine_design, fit_design, identify
-from calibration.measurements import UNIT_S, Campaign, lines
+from calibration.measurements import Campaign, lines
 from simulator.errors import ServelabError
 
 PARAMETERS = (*AFFINE, "api_s")

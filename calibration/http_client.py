@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from calibration.campaign import FLOOD, batches, flood, load, mix
-from calibration.vllm_worker import Client, append, done_runs
+from calibration.client import Client, append, done_runs
 from simulator.errors import ServelabError
 
 TIMEOUT_S = 600.0

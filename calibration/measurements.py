@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from calibration.client import UNIT_S
 from calibration.measured import STEP_COLUMNS, MeasuredRun
 from simulator.errors import ServelabError
 
-UNIT_S = 1e-5  # of the intervals between tokens, as in calibration.vllm_worker
 IDLE_S = 0.02  # a batch planned so long after the last one's outputs followed an idle engine
 
 

@@ -23,25 +23,30 @@ body { font: 15px/1.5 "DejaVu Sans", "Segoe UI", Helvetica, Arial, sans-serif; m
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 .said { border-left: 4px solid #0072B2; padding: .4rem .9rem; background: #f3f7fb; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13.5px; }
-td, th { padding: .22rem .7rem; text-align: right; border-bottom: 1px solid #e3e5e8; } td:first-child, th:first-child, td.t { text-align: left; }
+td, th { padding: .22rem .7rem; text-align: right; border-bottom: 1px solid #e3e5e8; } td:first-child, th:first-child, td.t, th.t { text-align: left; }
 .wide { overflow-x: auto; } svg { max-width: 100%; height: auto; } .miss { color: #b03a00; } dt { font-weight: bold; } dd { margin: 0 0 .4rem 1rem; }
 </style></head><body>
 <h1>Calibration {{ profile.name }}</h1>
 <p class="said">{{ said }}</p>
 {% for note in notes %}<p class="miss">{{ note }}</p>{% endfor %}
 <h2>Load tests that the fit has not seen</h2>
-<div class="wide"><table><tr><th>load</th><th>metric</th><th>statistic</th><th>measured</th><th>simulated</th><th>error</th><th>noise floor</th><th>count</th></tr>
+<div class="wide"><table><tr><th>load</th><th class="t">metric</th><th class="t">statistic</th><th>measured</th><th>simulated</th><th>error</th><th>noise floor</th><th>count</th></tr>
 {% for r in rows %}<tr><td>{{ r.level }}</td><td class="t">{{ r.metric }}</td><td class="t">{{ r.statistic }}</td><td>{{ r.measured }}</td><td>{{ r.simulated }}</td>
 <td{% if r.miss %} class="miss"{% endif %}>{{ r.error }}</td><td>{{ r.floor }}</td><td>{{ r.count }}</td></tr>{% endfor %}</table></div>
 <p>Noise floor: half the 95 % interval of the measured mean over repeats; unknown without repeats. An error within 5 % (10 % at p99) or the noise floor is not marked.</p>
 {% for picture in pictures %}<div class="wide">{{ picture | safe }}</div>{% endfor %}
 {% if parameters %}<h2>Parameters</h2>
-<div class="wide"><table><tr><th>parameter</th><th>value</th><th>unit</th><th>standard error</th></tr>
+<div class="wide"><table><tr><th>parameter</th><th>value</th><th class="t">unit</th><th>standard error</th></tr>
 {% for p in parameters %}<tr><td>{{ p.name }}</td><td>{{ p.value }}</td><td class="t">{{ p.unit }}</td><td>{{ p.se }}</td></tr>{% endfor %}</table></div>
 <p>{{ choice }}</p>{% endif %}
 <h2>What it rests on</h2><dl>{% for k, v in provenance %}<dt>{{ k }}</dt><dd>{{ v }}</dd>{% endfor %}</dl>
 </body></html>
 """
+
+
+def _figure(value: float) -> str:
+    """Four digits, without an exponent."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _row(row: Any) -> dict[str, Any]:
@@ -55,8 +60,8 @@ def _row(row: Any) -> dict[str, Any]:
     floor = row.noise_floor
     return {
         "level": row.level, "metric": row.metric.removesuffix("_s") if ms else row.metric.replace("_per_s", ""),
-        "statistic": row.statistic, "measured": f"{row.measured * scale:,.4g}{unit}",
-        "simulated": f"{row.simulated * scale:,.4g}{unit}", "error": f"{row.error:+.1%}", "count": f"{row.count:,}",
+        "statistic": row.statistic, "measured": _figure(row.measured * scale) + unit,
+        "simulated": _figure(row.simulated * scale) + unit, "error": f"{row.error:+.1%}", "count": f"{row.count:,}",
         "floor": "unknown" if np.isnan(floor) else f"{floor:.1%}",
         "miss": abs(row.error) > max(limit, 0.0 if np.isnan(floor) else floor),
     }  # fmt: skip
@@ -99,7 +104,7 @@ def write_calibration_report(
             for n, v, e in zip(fit.design.parameters, fit.coefficients, se, strict=True)
         ]
         parameters += [{"name": n, "value": f"{v:.4g}", "unit": "s", "se": ""} for n, v in
-                       ({"host_s": getattr(fit.config, "host_s", 0.0)} | profile.api_server).items()]  # fmt: skip
+                       ({"host_s": getattr(fit.config, "host_s", 0.0)} | {f"api_server.{k}": v for k, v in profile.api_server.items()}).items()]  # fmt: skip
         choice = "Held-out relative error: " + "; ".join(
             f"{f.design.name} {f.score:.1%} ± {f.score_se:.1%}" for f in fits
         )

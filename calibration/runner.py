@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from calibration.client import done_runs
 from calibration.measurements import lines
-from calibration.vllm_worker import done_runs
 from simulator.errors import ServelabError
 
 Told = Callable[[int, int, float], None]

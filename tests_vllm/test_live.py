@@ -58,7 +58,7 @@ def test_every_decision_of_a_live_engine_that_preempts(tmp_path, model):
 
 
 def servelab(*arguments, **more):
-    command = [sys.executable, "-m", "simulator.cli", *map(str, arguments)]
+    command = [str(Path(sys.executable).with_name("servelab")), *map(str, arguments)]
     return subprocess.Popen(
         command, env=os.environ | ENV, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more
     )
