@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from calibration.compare_runs import error_table, headline, simulated_run
-from calibration.fit import Fit, check_physics, clean, fit_all
+from calibration.fit import Fit, check_physics, clean, fit_affine, fit_all
 from calibration.fit_api import fit_api_server
 from calibration.fit_http import fit_from_outside, seen_from_outside
+from calibration.formats import iteration_log
 from calibration.measured import MeasuredRun
 from calibration.measurements import Campaign
 from calibration.replay import FLAGS, replay
@@ -176,3 +177,26 @@ def validated(
         table,
         pairs,
     )
+
+
+def profile_of_log(
+    log: Path, name: str, gpu: str | GpuSpec, model: str | ModelSpec, version: str
+) -> tuple[Profile, Fit]:
+    """A profile from vLLM's log with iteration details: affine, without the coefficients that such a log cannot tell.
+
+    Raises ServelabError where it has no such lines, too few, or all alike.
+    """
+    frame = clean(iteration_log.read(log))
+    fit = fit_affine(frame, 0.0, ("base_s", "prefill_token_s", "decode_seq_s"))
+    profile = Profile.model_validate(
+        {
+            "schema": SCHEMA, "name": name, "models": [model], "gpu": gpu, "engine_version": version,
+            "step_time": fit.config.model_dump(), "units": {k: v for k, v in UNITS.items() if k in fit.config.model_dump()},
+            "covariance": {"parameters": fit.design.parameters, "matrix": fit.covariance().tolist()},
+            "discrepancy": {"batches": float(np.std(fit.held_out))},
+            "domain": {n: (float(frame[n].min()), float(frame[n].max())) for n in ("decode_seqs", "prefill_tokens")},
+            "provenance": {"source": f"iteration details in {log.name}", "batches": len(frame), "held_out_score": fit.score,
+                           "notes": [iteration_log.cannot_identify()]},
+        }
+    )  # fmt: skip
+    return profile, fit

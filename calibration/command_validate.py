@@ -13,14 +13,15 @@ from scipy.stats import norm
 from calibration.build_profile import phase_runs
 from calibration.command_calibrate import key_values
 from calibration.compare_runs import error_table, headline, simulated_run, values
-from calibration.formats import read_runs
+from calibration.formats import prometheus, read_runs
 from calibration.measured import MeasuredRun
 from calibration.measurements import read_campaign
 from calibration.replay import replay
 from calibration.report import verdict, write_calibration_report
 from simulator.catalog.profile import Profile, find_profile
 from simulator.errors import ServelabError
-from simulator.metrics import rows_of
+from simulator.metrics import latency, rows_of
+from simulator.result import Result
 
 GROUPS = 10  # groups of neighbouring requests, whose means are taken as independent
 SIGNIFICANT = 0.05
@@ -150,3 +151,28 @@ def drift(name: str, measured: Path, tolerance: float, as_json: bool, engine_arg
         )  # fmt: skip
     out.print(f"drift: {'yes, ' + ', '.join(d.metric for d in moved) if moved else 'no'}", markup=False)
     return bool(moved)
+
+
+def compare_metrics(result: Path, before: Path, after: Path) -> None:
+    """Print means and the buckets of percentiles that vLLM exported, beside those of a simulated result."""
+    found = prometheus.read(before, after)
+    run = Result.load(result)
+    out = Console(highlight=False, soft_wrap=True)
+    itl = np.repeat(run.itl["value_us"].to_numpy() * 1e-6, run.itl["count"].to_numpy())
+    for metric, histogram in found.items():
+        seen = itl if metric == "itl_s" else latency(run.requests, metric)
+        seen = seen[np.isfinite(seen)]
+        error = seen.mean() / histogram.mean - 1 if len(seen) and histogram.mean > 0 else float("nan")
+        out.print(
+            f"{metric}: mean measured {histogram.mean:.4g} s, simulated {seen.mean():.4g} s, error {error:+.1%}",
+            markup=False,
+        )
+        for level in (0.5, 0.9, 0.99):
+            low, high = histogram.quantile(level)
+            value = np.percentile(seen, level * 100)
+            where = "inside" if low <= value <= high else "outside"
+            out.print(
+                f"  p{level * 100:.0f}: measured {low:g} to {high:g} s, simulated {value:.4g} s: {where}",
+                markup=False,
+            )
+    out.print(f"note: {prometheus.cannot_identify()}", markup=False)

@@ -2,25 +2,18 @@
 
 ``api_server`` of a scenario takes ``base_s + prompt_token_s * prompt`` for each request, in order of arrival. Where the engine
 recorded when it took a request, that is seen directly (requests that met an idle engine); what passes between a batch's completion and
-the client's token is added to it, for the simulator has no place of its own for it. Elsewhere `fit_by_replay`
-seeks the time at which simulated TTFT agrees, over loads that rise.
+the client's token is added to it, for the simulator has no place of its own for it. Measured from outside, see `calibration.fit_http`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize_scalar
 
-from calibration.compare_runs import simulated_run, values
-from calibration.measured import MeasuredRun
 from calibration.measurements import Campaign, lines
-from simulator.errors import ServelabError
 from simulator.metrics import rows_of
-from simulator.result import Result
 
 LEAST = 10
-MOST_S = 0.5
 
 
 def observed(campaign: Campaign, runs: Sequence[str]) -> pd.DataFrame:
@@ -75,24 +68,3 @@ def fit_api_server(campaign: Campaign, runs: Sequence[str]) -> dict[str, float]:
         slope = max(float(found.slope), 0.0) if found.low_slope > 0 else 0.0
     base = float(np.median(front - slope * prompts)) + float(seen["back_s"].median())
     return {"base_s": max(base, 0.0), "prompt_token_s": slope}
-
-
-def fit_by_replay(
-    runs: Sequence[MeasuredRun], simulate: Callable[[MeasuredRun, float], Result]
-) -> dict[str, float]:
-    """``base_s`` at which simulated mean TTFT agrees best with ``runs``, relative, all load levels alike.
-
-    ``simulate(run, base_s)`` replays a run. Raises ServelabError without runs.
-    """
-    if not runs:
-        raise ServelabError("the API server cannot be fitted: there is no load test")
-
-    def miss(base_s: float) -> float:
-        total = 0.0
-        for run in runs:
-            ttft = np.nanmean(values(simulated_run(run, simulate(run, base_s)), "ttft_s"))
-            total += (ttft / np.nanmean(values(run, "ttft_s")) - 1.0) ** 2
-        return total
-
-    found = minimize_scalar(miss, bounds=(0.0, MOST_S), method="bounded", options={"xatol": 1e-5})
-    return {"base_s": float(found.x), "prompt_token_s": 0.0}

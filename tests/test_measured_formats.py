@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from calibration.build_profile import build_profile
 from calibration.command_calibrate import cpu_spec, key_values, seconds
@@ -16,6 +18,7 @@ from calibration.formats import iteration_log, prometheus, read_runs
 from calibration.measured import MeasuredRun
 from calibration.measurements import read_campaign
 from calibration.replay import replay, request_table
+from simulator import Scenario, simulate
 from simulator.catalog.profile import Profile, read_profile
 from simulator.errors import ServelabError
 
@@ -282,3 +285,28 @@ def test_words_of_the_command():
             seconds(bad)
     with pytest.raises(ServelabError, match="expected key=value"):
         key_values(["max_num_seqs"])
+
+
+def test_the_commands_for_logs_and_metrics(tmp_path):
+    from calibration.commands import fit_log, validate
+
+    app = typer.Typer()
+    app.command("fit-log")(fit_log)
+    app.add_typer(validate, name="validate")
+    command = CliRunner()
+    asked = ["fit-log", str(DATA / "vllm_iterations_0.32.log"), "--model", "llama-3.1-8b", "--gpu", "h100"]
+    done = command.invoke(app, [*asked, "--out", str(tmp_path / "log.json")])
+    assert done.exit_code == 0 and "cannot be known" in done.output
+    assert read_profile(tmp_path / "log.json").step_time["decode_kv_s"] == 0
+    result = simulate(Scenario.load(DATA.parents[1] / "examples/default.yaml", ["workload.duration_s=20"]))
+    result.to_parquet(tmp_path / "run")
+    scrapes = [
+        "--before",
+        str(DATA / "vllm_metrics_0.32_1.txt"),
+        "--after",
+        str(DATA / "vllm_metrics_0.32_2.txt"),
+    ]
+    done = command.invoke(app, ["validate", "metrics", str(tmp_path / "run"), *scrapes])
+    assert done.exit_code == 0 and "ttft_s: mean measured" in done.output and "p99: measured" in done.output
+    done = command.invoke(app, ["validate", "run", "nothing", "--measured", str(tmp_path)])
+    assert done.exit_code == 2
