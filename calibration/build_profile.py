@@ -75,7 +75,7 @@ def build_profile(
     steps = fitted_steps(campaign)
     if len(campaign.steps):
         best, fits = fit_all(steps, sizes)
-        server = fit_api_server(campaign, phase_runs(campaign, "api"))
+        server = fit_api_server(campaign, phase_runs(campaign, "fit", "api"))
     else:
         best, server = fit_from_outside(clean(steps))
         fits = [best]

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from calibration.measurements import Campaign, lines
-from simulator.metrics import rows_of
 
 LEAST = 10
 
@@ -25,31 +24,24 @@ def observed(campaign: Campaign, runs: Sequence[str]) -> pd.DataFrame:
         sorted({p.name.removesuffix(".gz") for p in campaign.folder.glob("steps-*.jsonl*")})
     ):
         steps = campaign.steps[campaign.steps["engine"] == number]
-        called, done, idle = (steps[c].to_numpy() for c in ("called", "done", "idle"))
+        called, done = steps["called"].to_numpy(), steps["done"].to_numpy()
+        alone = (steps["decode_seqs"].to_numpy() == 0) & (steps["prefill_seqs"].to_numpy() == 1)
         taken = {}
         for row in lines(campaign.folder / path):
             if "add" in row:
                 run, _, rest = row["add"].rpartition("/")
                 taken[run, int(rest.split("-")[0])] = row["at"]
-        for run in campaign.loads:
-            if run.name not in runs:
+        for q in lines(campaign.folder / "requests.jsonl"):
+            at = taken.get((q["run"], q["row"]))
+            if q["run"] not in runs or at is None or "ttft" not in q or "error" in q or q["engine"] != number:
                 continue
-            for q in rows_of(run.requests):
-                at = taken.get((run.name, q.row))
-                if at is None or q.engine != number:
-                    continue
-                i = np.searchsorted(called, at)
-                if i >= len(called) or not idle[i]:
-                    continue
-                seen = began[run.name] + q.arrival_s + q.ttft_s
-                j = np.searchsorted(done, seen) - 1
-                rows.append(
-                    (
-                        q.prompt_tokens,
-                        at - began[run.name] - q.arrival_s,
-                        seen - done[j] if j >= i else np.nan,
-                    )
-                )
+            i = np.searchsorted(called, at)
+            sent = began[q["run"]] + q["sent"]
+            if i >= len(called) or not alone[i] or (i > 0 and sent <= done[i - 1]):
+                continue
+            seen = sent + q["ttft"]
+            j = np.searchsorted(done, seen) - 1
+            rows.append((q["prompt"], at - sent, seen - done[j] if j >= i else np.nan))
     return pd.DataFrame(rows, columns=["prompt_tokens", "front_s", "back_s"])
 
 
