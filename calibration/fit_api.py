@@ -24,6 +24,7 @@ def observed(campaign: Campaign, runs: Sequence[str]) -> pd.DataFrame:
         sorted({p.name.removesuffix(".gz") for p in campaign.folder.glob("steps-*.jsonl*")})
     ):
         steps = campaign.steps[campaign.steps["engine"] == number]
+        engine = int(path.removesuffix(".jsonl").rsplit("-", 1)[1])  # of those that ran side by side
         called, done = steps["called"].to_numpy(), steps["done"].to_numpy()
         alone = (steps["decode_seqs"].to_numpy() == 0) & (steps["prefill_seqs"].to_numpy() == 1)
         taken = {}
@@ -33,11 +34,11 @@ def observed(campaign: Campaign, runs: Sequence[str]) -> pd.DataFrame:
                 taken[run, int(rest.split("-")[0])] = row["at"]
         for q in lines(campaign.folder / "requests.jsonl"):
             at = taken.get((q["run"], q["row"]))
-            if q["run"] not in runs or at is None or "ttft" not in q or "error" in q or q["engine"] != number:
+            if q["run"] not in runs or at is None or "ttft" not in q or "error" in q or q["engine"] != engine:
                 continue
             i = np.searchsorted(called, at)
             sent = began[q["run"]] + q["sent"]
-            if i >= len(called) or not alone[i] or (i > 0 and sent <= done[i - 1]):
+            if i >= len(called) or at < sent or not alone[i] or (i > 0 and sent <= done[i - 1]):
                 continue
             seen = sent + q["ttft"]
             j = np.searchsorted(done, seen) - 1

@@ -310,3 +310,26 @@ def test_the_commands_for_logs_and_metrics(tmp_path):
     assert done.exit_code == 0 and "ttft_s: mean measured" in done.output and "p99: measured" in done.output
     done = command.invoke(app, ["validate", "run", "nothing", "--measured", str(tmp_path)])
     assert done.exit_code == 2
+
+
+def test_a_resumed_campaign_has_one_api_server(folder):
+    """The batches of two sessions lie in two files; requests of both count."""
+    from calibration.build_profile import phase_runs
+    from calibration.fit_api import fit_api_server, observed
+
+    whole = read_campaign(folder)
+    runs = phase_runs(whole, "fit", "api")
+    before = observed(whole, runs)
+    (packed,) = folder.glob("steps-*.jsonl.gz")
+    import gzip
+
+    rows = gzip.decompress(packed.read_bytes()).decode().splitlines()
+    first = packed.name.removesuffix(".gz")
+    packed.unlink()
+    half = len(rows) // 2
+    (folder / first).write_text("\n".join(rows[:half]) + "\n")
+    (folder / first.replace("steps-", "steps-9")).write_text("\n".join(rows[half:]) + "\n")
+    after = observed(read_campaign(folder), runs)
+    assert len(after) >= len(before) - 2 and fit_api_server(whole, runs)["base_s"] == pytest.approx(
+        fit_api_server(read_campaign(folder), runs)["base_s"], rel=0.1
+    )
