@@ -1,6 +1,7 @@
 """Data to specs: GPUs, models and prices by name, with aliases and a did-you-mean on a wrong one."""
 
 from simulator.catalog.gpu import GpuSpec
+from simulator.catalog.mig import mig_slice
 from simulator.catalog.model import ModelSpec, PerLayer
 from simulator.catalog.tables import (
     constants,
@@ -23,4 +24,5 @@ __all__ = [
     "load_gpus",
     "load_models",
     "load_prices",
+    "mig_slice",
 ]

@@ -90,13 +90,20 @@ def _no_such(kind: str, name: str, listing: str) -> ServelabError:
 
 
 def find_gpu(name: str) -> GpuSpec:
-    """The GPU of that name or alias, case-insensitive.
+    """The GPU of that name or alias, case-insensitive; ``gpu:profile`` is a MIG slice of it.
 
     >>> find_gpu("H100").name
     'h100_sxm'
+    >>> find_gpu("h100:1g.10gb").name
+    'h100_sxm:1g.10gb'
     """
     found = _names("gpu").get(name.strip().casefold())
     if found is None:
+        whole, colon, profile = name.partition(":")
+        if colon:
+            from simulator.catalog.mig import mig_slice  # which reads its table through this module
+
+            return mig_slice(find_gpu(whole), profile)
         raise _no_such("gpu", name, "gpus")
     return load_gpus()[found[0]]
 
