@@ -121,10 +121,12 @@ def nodes_to_remove(config: Config, cluster: Cluster, now_s: float) -> list[int]
     """
     if isinstance(config, NoProvisionerConfig):
         return []
-    wait_s = config.consolidate_after_s if isinstance(config, KarpenterConfig) else config.unneeded_time_s
-    if isinstance(config, ClusterAutoscalerConfig):
-        if now_s - cluster.last_added_s < config.scale_down_delay_after_add_s:
-            return []
+    if isinstance(config, KarpenterConfig):
+        wait_s, delay_s = config.consolidate_after_s, 0.0
+    else:
+        wait_s, delay_s = config.unneeded_time_s, config.scale_down_delay_after_add_s
+    if now_s - cluster.last_added_s < delay_s:
+        return []
     empty = [
         (node.empty_since_s, node.number)
         for node in cluster.nodes.values()
