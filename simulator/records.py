@@ -35,10 +35,18 @@ REQUESTS = (
     Column("replica", "i4", "", "replica of the deployment; -1: never routed"),
     Column("state", "i1", "", "how the request ended, a records.State"),
     Column("arrival_s", "f8", "s", "when the client sent it"),
+    Column(
+        "llm_arrival_s",
+        "f8",
+        "s",
+        "when the gateway sent it to its replica: arrival_s without stages before the LLM",
+    ),
     Column("engine_s", "f8", "s", "when the API server handed it to the engine core"),
     Column("scheduled_s", "f8", "s", "when it was first part of a scheduled batch"),
-    Column("first_token_s", "f8", "s", "when its first output token was produced"),
-    Column("end_s", "f8", "s", "when it ended, in whatever state"),
+    Column("llm_first_token_s", "f8", "s", "when the LLM produced its first output token"),
+    Column("llm_end_s", "f8", "s", "when the LLM was done with it, in whatever state"),
+    Column("first_token_s", "f8", "s", "when its client got the first output token"),
+    Column("end_s", "f8", "s", "when it ended for its client, in whatever state"),
     Column("prompt_tokens", "i4", "token", "length of the prompt"),
     Column("generated_tokens", "i4", "token", "output tokens produced"),
     Column("max_tokens", "i4", "token", "the limit the client asked for"),
@@ -84,7 +92,12 @@ TIMELINE = (
 
 INSTANCES = (
     Column("deployment", "i2", "", "index into the scenario's deployments"),
-    Column("replica", "i4", "", "replica of the deployment"),
+    Column(
+        "replica",
+        "i4",
+        "",
+        "place among the deployment's replicas; pods that follow each other in it have a row each",
+    ),
     Column("gpu", "U", "", "catalog name of the GPU"),
     Column("gpus", "i4", "", "GPUs of the replica: tensor x pipeline parallel"),
     Column("start_s", "f8", "s", "billing starts"),
@@ -110,6 +123,37 @@ INTERRUPTIONS = (
     Column("to_s", "f8", "s", "its next token; with all batches logged only"),
 )
 
+STAGES = (
+    Column("request_id", "i8", "", "row of the workload"),
+    Column("stage", "i2", "", "index into the path's stages"),
+    Column("attempt", "i2", "", "0: the first"),
+    Column("queued_s", "f8", "s", "when it reached the stage"),
+    Column("start_s", "f8", "s", "when its service began"),
+    Column("end_s", "f8", "s", "when the attempt was over"),
+    Column("outcome", "i1", "", "0 done, 1 failed, 2 timed out, 3 done with a hit in the cache"),
+)
+
+STARTS = (
+    Column("pod", "i4", "", "number of the pod, in order of being wanted"),
+    Column("deployment", "i2", "", "index into the scenario's deployments"),
+    Column("replica", "i4", "", "place of the pod among the deployment's replicas"),
+    Column("phase", "U", "", "phase of its cold start"),
+    Column("start_s", "f8", "s", "when the phase began"),
+    Column("end_s", "f8", "s", "when it was over"),
+    Column("node", "i4", "", "node; -1: an instance of its own, or none yet"),
+)
+
+NODES = (
+    Column("node", "i4", "", "number of the node"),
+    Column("pool", "U", "", "its pool"),
+    Column("gpu", "U", "", "catalog name of its GPUs"),
+    Column("gpus", "i4", "", "GPUs, or slices"),
+    Column("requested_s", "f8", "s", "when it was asked for"),
+    Column("start_s", "f8", "s", "when its GPUs could be used"),
+    Column("end_s", "f8", "s", "when it was given back, or the run ended"),
+    Column("used_gpu_s", "f8", "s", "GPU-seconds that pods held of it"),
+)
+
 TABLES = {
     "requests": REQUESTS,
     "steps": STEPS,
@@ -117,6 +161,9 @@ TABLES = {
     "timeline": TIMELINE,
     "instances": INSTANCES,
     "events": EVENTS,
+    "stages": STAGES,
+    "starts": STARTS,
+    "nodes": NODES,
 }
 
 

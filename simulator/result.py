@@ -23,7 +23,7 @@ ITL = (
     Column("count", "i8", "token", "how often it occurred"),
 )
 COLUMNS: dict[str, tuple[Column, ...]] = {**TABLES, "itl": ITL}
-FORMAT = 2  # of the files; raised when their shape changes
+FORMAT = 3  # of the files; raised when their shape changes
 
 
 def table(name: str, columns: Mapping[str, Any]) -> pd.DataFrame:
@@ -70,6 +70,9 @@ class Result:
     timeline: pd.DataFrame
     instances: pd.DataFrame
     events: pd.DataFrame
+    stages: pd.DataFrame
+    starts: pd.DataFrame
+    nodes: pd.DataFrame
     itl: pd.DataFrame
 
     @classmethod

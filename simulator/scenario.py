@@ -9,18 +9,38 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from simulator.catalog import GpuSpec, ModelSpec, find_gpu, find_model
+from simulator.cluster.admission import AdmissionConfig
+from simulator.cluster.autoscaler import AutoscalerConfig
+from simulator.cluster.autoscaler.none import NoneConfig
+from simulator.cluster.cold_start import PodConfig
+from simulator.cluster.gateway import GatewayConfig
+from simulator.cluster.pods import RolloutConfig
+from simulator.cluster.pools import NodesConfig
 from simulator.cluster.router import RouterConfig
 from simulator.cluster.router.least_outstanding import LeastOutstandingConfig
+from simulator.cluster.router.weighted import WeightedConfig
+from simulator.cluster.scaling import MetricsConfig
 from simulator.cost.prices import PricesConfig
 from simulator.engine.api_server import ApiServerConfig
 from simulator.engine.config import EngineConfig
 from simulator.engine.profiled import ProfileStepTime
+from simulator.engine.serving import ContinuousServing, ServingConfig
 from simulator.engine.step_time import GivenStepTime, RooflineStepTime
 from simulator.errors import ServelabError, nearest
 from simulator.slo import SloConfig
+from simulator.topology.path import PathConfig, PresetConfig
+from simulator.topology.presets import opened
 from simulator.workload import WorkloadConfig
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -41,9 +61,32 @@ class Deployment(_Part):
     model: str | ModelSpec
     gpu: str | GpuSpec
     engine: EngineConfig = EngineConfig()
+    serving: ServingConfig = ContinuousServing()
     step_time: GivenStepTime | ProfileStepTime = RooflineStepTime()
     api_server: ApiServerConfig = ApiServerConfig()
-    replicas: int = Field(default=1, ge=1, le=100_000)
+    replicas: int = Field(
+        default=1, ge=0, le=100_000, description="pods at the start; for good without an autoscaler"
+    )
+    traffic_classes: tuple[str, ...] = Field(default=(), description="classes it serves; none: all")
+    autoscaler: AutoscalerConfig = NoneConfig()
+    metrics: MetricsConfig = MetricsConfig()
+    pod: PodConfig = PodConfig()
+    rollout: RolloutConfig | None = None
+    priority: int = Field(default=0, description="of its pods: higher ones evict lower ones from full nodes")
+    across_nodes: bool = Field(
+        default=False, description="a tensor-parallel group may span nodes, over the slower link"
+    )
+
+    @property
+    def moves(self) -> bool:
+        """Whether its pods come and go."""
+        return self.autoscaler.kind != "none" or self.rollout is not None or not self.pod.there_at_start
+
+    @model_validator(mode="after")
+    def _some_replica(self) -> "Deployment":
+        if self.replicas == 0 and self.autoscaler.kind == "none":
+            raise ValueError("replicas=0 without an autoscaler: nothing would ever serve")
+        return self
 
     def model_spec(self, base_dir: Path = Path()) -> ModelSpec:
         """The model's architecture. Raises ServelabError for an unknown name, with the nearest."""
@@ -66,15 +109,19 @@ class ClientConfig(_Part):
 class Scenario(_Part):
     """Traffic, what serves it, what is wanted of it and what it costs.
 
-    ``path`` is the place of stages before and after the LLM; none exist yet, so it must be empty.
+    ``path``: the stages before and after the LLM, a preset's name or a graph; none: clients talk to the gateway.
+    ``nodes``: the machines that pods are placed on; none: each pod gets an instance of its own.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
     workload: WorkloadConfig
     deployments: tuple[Deployment, ...] = Field(min_length=1)
     router: RouterConfig = LeastOutstandingConfig()
+    admission: tuple[AdmissionConfig, ...] = ()
+    gateway: GatewayConfig = GatewayConfig()
     client: ClientConfig = ClientConfig()
-    path: tuple[()] = ()
+    path: Literal["monolith", "microservices", "kubernetes"] | PresetConfig | PathConfig | None = None
+    nodes: NodesConfig | None = None
     slo: SloConfig = SloConfig(ttft_s=1.0, tpot_s=0.05)
     prices: PricesConfig = PricesConfig()
 
@@ -88,6 +135,23 @@ class Scenario(_Part):
             if names.count(name) > 1:
                 raise ValueError(f"two deployments are named {name!r}")
         return value
+
+    @model_validator(mode="after")
+    def _weights_named(self) -> "Scenario":
+        names = [d.name for d in self.deployments]
+        for name in names if isinstance(self.router, WeightedConfig) else ():
+            if name not in self.router.weights:  # type: ignore[union-attr]
+                raise ValueError(f"router.weights has no weight for the deployment {name!r}")
+        for name in self.router.weights if isinstance(self.router, WeightedConfig) else ():
+            if name not in names:
+                raise ValueError(f"router.weights: no deployment is named {name!r}{nearest(name, names)}")
+        return self
+
+    def opened_path(self) -> PathConfig | None:
+        """The path as a graph of stages, a preset opened up. Raises ServelabError for a faulty override."""
+        if self.path is None or isinstance(self.path, PathConfig):
+            return self.path
+        return opened(PresetConfig(preset=self.path) if isinstance(self.path, str) else self.path)
 
     @property
     def base_dir(self) -> Path:
@@ -211,8 +275,6 @@ def explain(problem: ValidationError, mapping: Any) -> Iterator[str]:
             context = error["ctx"]
             tags = [t.strip().strip("'") for t in context["expected_tags"].split(",")]
             yield f"{where}: {context['discriminator']} is {context['tag']!r}{nearest(context['tag'], tags)}, expected one of {', '.join(tags)}"
-        elif where == "path":
-            yield f"path: stages before and after the LLM do not exist yet, so it must be empty, got {given!r}"
         else:
             shown = "" if isinstance(given, dict | list) else f", got {given!r}"
             yield f"{where}: {error['msg'].removeprefix('Value error, ')}{shown}"

@@ -1,6 +1,7 @@
 """Data to specs: GPUs, models and prices by name, with aliases and a did-you-mean on a wrong one."""
 
 from simulator.catalog.gpu import GpuSpec
+from simulator.catalog.mig import mig_slice
 from simulator.catalog.model import ModelSpec, PerLayer
 from simulator.catalog.tables import (
     constants,
@@ -10,6 +11,7 @@ from simulator.catalog.tables import (
     load_gpus,
     load_models,
     load_prices,
+    load_stages,
 )
 
 __all__ = [
@@ -23,4 +25,6 @@ __all__ = [
     "load_gpus",
     "load_models",
     "load_prices",
+    "load_stages",
+    "mig_slice",
 ]

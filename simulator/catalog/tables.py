@@ -62,6 +62,12 @@ def load_prices() -> "pd.DataFrame":
 
 
 @lru_cache
+def load_stages() -> tuple[Mapping[str, str], ...]:
+    """The stages of an application around an LLM, as text by column: stage, after, workers, mean_s [s], cv, ..."""
+    return tuple(_rows("stages.csv"))
+
+
+@lru_cache
 def constants(table: str) -> Mapping[str, float]:
     """Values of a constants table (columns parameter, value, unit, source, date) by parameter."""
     return MappingProxyType({row["parameter"]: float(row["value"]) for row in _rows(f"{table}.csv")})
@@ -90,13 +96,20 @@ def _no_such(kind: str, name: str, listing: str) -> ServelabError:
 
 
 def find_gpu(name: str) -> GpuSpec:
-    """The GPU of that name or alias, case-insensitive.
+    """The GPU of that name or alias, case-insensitive; ``gpu:profile`` is a MIG slice of it.
 
     >>> find_gpu("H100").name
     'h100_sxm'
+    >>> find_gpu("h100:1g.10gb").name
+    'h100_sxm:1g.10gb'
     """
     found = _names("gpu").get(name.strip().casefold())
     if found is None:
+        whole, colon, profile = name.partition(":")
+        if colon:
+            from simulator.catalog.mig import mig_slice  # which reads its table through this module
+
+            return mig_slice(find_gpu(whole), profile)
         raise _no_such("gpu", name, "gpus")
     return load_gpus()[found[0]]
 

@@ -1,9 +1,7 @@
-"""Requests through the replicas of all deployments: one compiled pass, or SimPy where routing needs the state."""
+"""Requests through the replicas of all deployments: one compiled pass, or SimPy where anything depends on their state."""
 
-from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from itertools import accumulate
 from math import inf, nextafter
 from time import perf_counter
 from typing import Any
@@ -12,104 +10,22 @@ import numpy as np
 import simpy
 
 from simulator.cluster.clients import Clients
-from simulator.cluster.replicas import BATCHES_PER_CALL, Replicas
-from simulator.cluster.router import Router, fixed_choices
-from simulator.engine import loop
-from simulator.engine.compiled import JIT
-from simulator.engine.uncached import python_handle
+from simulator.cluster.fleets import Fleets
+from simulator.records import State
 from simulator.workload.table import RequestTable
 
 Progress = Callable[[float, int], None]  # simulated time [s], requests that have arrived
+PATIENCE_S = 6 * 3600.0  # so long requests wait for pods that do not come, once nothing else happens
 SLICE_S = 0.1  # computing time between two looks at Ctrl-C and progress
 
 
-class Fleets:
-    """The replicas of all deployments under one numbering, in order of the deployments."""
-
-    def __init__(self, parts: Sequence[Replicas]) -> None:
-        self.parts = parts
-        self.first = [0, *accumulate(len(p) for p in parts)]
-        self._handles: Any = None
-
-    def __len__(self) -> int:
-        return self.first[-1]
-
-    def outstanding(self) -> np.ndarray:
-        """Requests taken and not ended, of each replica; live for a single deployment."""
-        if len(self.parts) == 1:
-            return self.parts[0].outstanding
-        return np.concatenate([p.outstanding for p in self.parts])
-
-    def latest(self) -> float:
-        """The latest time [s] up to which outputs were handed over."""
-        return max(float(part.fleet.replica["updated_at"].max()) for part in self.parts)
-
-    def push(self, row: int, replica: int) -> bool:
-        part = bisect_right(self.first, replica) - 1
-        return self.parts[part].push(row, replica - self.first[part])
-
-    def advance(self, until: float) -> None:
-        for part in self.parts:
-            part.advance(until)
-
-    def arrives(self, row: int, at: float, timeout_s: float) -> None:
-        """Request ``row``, whose arrival was not known beforehand, arrives at ``at`` [s]."""
-        for part in self.parts:
-            part.arrives(row, at, timeout_s)
-
-    def to_notice(self, until: float) -> tuple[float, list[tuple[int, bool]]]:
-        """Advance all replicas in step to ``until`` [s], sooner to where a watched request has ended.
-
-        Returns the time reached, all outputs at it handed over, and what ended there: row, whether completed.
-        It may also come back earlier without any, after `BATCHES_PER_CALL` batches.
-        """
-        python = self.parts[0].python_loop
-        if python is not None:
-            handles: Any = [python_handle(p.fleet, p.handle) for p in self.parts]
-            code, which, reached = python["until_notice"](handles, until, BATCHES_PER_CALL)
-        else:
-            if self._handles is None:
-                self._handles = (
-                    np.stack([p.handle for p in self.parts]) if JIT else [p.fleet for p in self.parts]
-                )
-            code, which, reached = loop.until_notice(self._handles, until, BATCHES_PER_CALL)
-        if code not in (loop.REACHED, loop.IDLE):
-            self.parts[which].heed(code)
-            self._handles = None  # making room may have moved the arrays
-            reached = min(reached, nextafter(until, -inf))  # something at that time may be left to do
-        return reached, [ended for part in self.parts for ended in part.noticed()]
-
-    def expect(self, choices: np.ndarray) -> None:
-        for i, part in enumerate(self.parts):
-            local = choices - self.first[i]
-            part.expect(np.where((local >= 0) & (local < len(part)), local, -1))
-
-    def drain(self) -> Iterator[None]:
-        """Run until all replicas are idle; yields now and then."""
-        for part in self.parts:
-            yield from part.drain()
-
-
-def run_requests(
-    fleets: Fleets, router: Router, table: RequestTable, timeout_s: float, method: str, progress: Progress
-) -> tuple[str, float | None]:
-    """Serve all requests; returns the method used and, after Ctrl-C, the simulated time [s] reached.
-
-    ``method`` is ``auto``, ``compiled`` (one pass; needs a router that does not look at the replicas, and requests
-    that do not wait for answers) or ``simpy``.
-    """
-    if table.reacts:
-        return "simpy", _with_answers(fleets, router, table, timeout_s, progress)
-    choices = None if method == "simpy" else fixed_choices(router, len(table))
-    if choices is None:
-        return "simpy", _with_simpy(fleets, router, table.arrival_s, progress)
-    return "compiled", _in_one_pass(fleets, choices, table.arrival_s, progress)
-
-
-def _in_one_pass(
+def in_one_pass(
     fleets: Fleets, choices: np.ndarray, arrival_s: np.ndarray, progress: Progress
 ) -> float | None:
-    """All replicas side by side in slices of simulated time, each about `SLICE_S` of computing."""
+    """All replicas side by side in slices of simulated time, each about `SLICE_S` of computing.
+
+    ``choices``: the pod of each request. Returns, after Ctrl-C, the simulated time [s] reached.
+    """
     fleets.expect(choices)
     last = float(arrival_s[-1]) if len(arrival_s) else 0.0
     reached, width = 0.0, max(last / 1000, 1e-3)
@@ -127,69 +43,86 @@ def _in_one_pass(
     return None
 
 
-def _with_simpy(fleets: Fleets, router: Router, arrival_s: np.ndarray, progress: Progress) -> float | None:
-    env = simpy.Environment()
-    times = arrival_s.tolist()
-    state = {"row": 0, "said": perf_counter()}
+class Course:
+    """A run in simulated time: clients, replicas and SimPy's events, whichever comes first.
 
-    def arrivals() -> Generator[simpy.Event, None, None]:
-        for row, t in enumerate(times):
-            if t > env.now:
-                yield at(env, t)
-            fleets.advance(t)
-            fleets.push(row, router.choose(row, fleets.outstanding()))
-            state["row"] = row + 1
-            if row % 256 == 0 and perf_counter() - state["said"] > SLICE_S:
-                state["said"] = perf_counter()
-                progress(t, row)
+    ``arrived(row, now)`` is called with each request that a client sends, ``answered(row, now, state)`` with each that
+    the LLM is done with, if ``watching``. Whoever is at the end of a request's path calls `finish`. ``state`` and
+    ``end_s`` say how requests ended that the LLM did not end; ``sent_s`` when each was sent.
+    """
 
-    env.process(arrivals())
-    return _run(env, fleets, lambda: progress(env.now, len(times)))
+    def __init__(self, fleets: Fleets, table: RequestTable, timeout_s: float, progress: Progress) -> None:
+        self.env = simpy.Environment()
+        self.fleets, self.timeout_s, self.now = fleets, timeout_s, 0.0
+        self._table, self._progress = table, progress
+        self._clients = Clients(table)
+        self.sent_s = table.arrival_s.copy()
+        self.state = np.zeros(len(table), np.int8)
+        self.end_s = np.full(len(table), np.nan)
+        self.watching = table.reacts
+        self.sent, self._served_s = 0, 0.0
+        self.arrived: Callable[[int, float], None] = lambda row, now: None
+        self.answered: Callable[[int, float, State], None] = self.finish
+        self.waiting: Callable[[], int] = lambda: 0
 
+    def at(self, t: float, call: Callable[..., None], *args: Any) -> None:
+        """Have ``call(*args)`` called at exactly ``t`` [s]."""
+        event = at(self.env, max(t, self.now))
+        event.callbacks.append(lambda _: call(*args))  # type: ignore[union-attr]
 
-def _with_answers(
-    fleets: Fleets, router: Router, table: RequestTable, timeout_s: float, progress: Progress
-) -> float | None:
-    """Requests that may wait for answers: the replicas go from one such answer, or arrival, to the next."""
-    env, clients = simpy.Environment(), Clients(table)
-    state: dict[str, Any] = {"sent": 0, "said": perf_counter()}
+    def busy(self) -> bool:
+        """Whether requests are to come or are being served, or wait and something may come of it."""
+        if self._clients.due() < inf or self.fleets.outstanding().any():
+            self._served_s = self.now
+            return True
+        return self.waiting() > 0 and self.now - self._served_s < PATIENCE_S
 
-    def requests() -> Generator[simpy.Event, None, None]:
-        while True:
-            due = clients.due()
-            reached, ended = fleets.to_notice(due)
-            if perf_counter() - state["said"] > SLICE_S:
-                state["said"] = perf_counter()
-                progress(env.now, state["sent"])
-            if env.now < reached < inf:
-                yield at(env, reached)
-            for row, completed in ended:
-                clients.ended(row, env.now, completed)
-            if ended or reached < due:
-                continue
-            if due == inf:
-                return
-            row = clients.take()
-            state["sent"] += 1
-            fleets.arrives(row, due, timeout_s)
-            if not fleets.push(row, router.choose(row, fleets.outstanding())):
-                clients.ended(row, due, False)
+    def finish(self, row: int, now: float, state: State) -> None:
+        """Request ``row`` has ended for its client."""
+        self._clients.ended(row, now, state is State.COMPLETED)
 
-    env.process(requests())
-    return _run(env, fleets, lambda: progress(env.now, state["sent"]))
+    def lose(self, row: int, now: float, state: State) -> None:
+        """Request ``row`` ended at ``now`` [s] elsewhere than in the LLM."""
+        self.state[row], self.end_s[row] = state, now
+        self.finish(row, now, state)
 
-
-def _run(env: simpy.Environment, fleets: Fleets, draining: Callable[[], None]) -> float | None:
-    """Run to the end, ``draining`` while the last requests are served; after Ctrl-C the time [s] reached."""
-    try:
-        env.run()
-        for _ in fleets.drain():
-            draining()
-    except KeyboardInterrupt:
-        with suppress(KeyboardInterrupt):
-            fleets.advance(env.now)
-        return max(float(env.now), fleets.latest())
-    return None
+    def run(self) -> float | None:
+        """To the end; after Ctrl-C the simulated time [s] reached."""
+        said = perf_counter()
+        clients, env, fleets = self._clients, self.env, self.fleets
+        try:
+            while True:
+                due, event = clients.due(), env.peek()
+                t = min(due, event)
+                if perf_counter() - said > SLICE_S:
+                    said = perf_counter()
+                    self._progress(self.now, self.sent)
+                if self.watching:
+                    reached, ended = fleets.to_notice(t)
+                    if ended or reached < t:
+                        self.now = max(self.now, reached)
+                        for row, state in ended:
+                            self.answered(row, self.now, state)
+                        continue
+                elif t < inf:
+                    fleets.advance(t)
+                if t == inf:
+                    break
+                self.now = t
+                if due <= event:
+                    row = clients.take()
+                    self.sent += 1
+                    self.sent_s[row] = due
+                    self.arrived(row, due)
+                else:
+                    env.step()
+            for _ in fleets.drain():
+                self._progress(self.now, self.sent)
+        except KeyboardInterrupt:
+            with suppress(KeyboardInterrupt):
+                fleets.advance(self.now)
+            return max(self.now, fleets.latest())
+        return None
 
 
 def at(env: simpy.Environment, t: float) -> simpy.Event:

@@ -28,7 +28,7 @@ LAYOUT: dict[str, tuple[np.dtype, int]] = {
     "batch": (state.BATCH, 2), "entry": (_I4, 3), "extra": (_I4, 3), "front_free": (_F8, 2), "future": (_I4, 1),
     "block": (state.BLOCK, 2), "table": (_I4, 3), "bucket": (_I4, 2), "free_block": (_I4, 2),
     "head_hash": (np.dtype("u8"), 2), "hit": (_I4, 2), "segment_stream": (_I8, 1), "segment_tokens": (_I4, 1),
-    "step_params": (_F8, 1), "itl": (_I8, 1), "itl_over": (_I8, 2), "steps": (state.STEP, 1),
+    "step_params": (_F8, 1), "sizes": (_I8, 1), "itl": (_I8, 1), "itl_over": (_I8, 2), "steps": (state.STEP, 1),
     "window": (state.WINDOW, 2), "gaps": (_F8, 2), "noticed": (_I4, 1), "log": (_I8, 1),
 }  # fmt: skip
 
@@ -88,6 +88,7 @@ front_free, future = _reach("front_free"), _reach("future")
 block, table, bucket, free_block = _reach("block"), _reach("table"), _reach("bucket"), _reach("free_block")
 head_hash, hit = _reach("head_hash"), _reach("hit")
 segment_stream, segment_tokens = _reach("segment_stream"), _reach("segment_tokens")
-step_params, itl, itl_over = _reach("step_params"), _reach("itl"), _reach("itl_over")
+step_params, sizes = _reach("step_params"), _reach("sizes")
+itl, itl_over = _reach("itl"), _reach("itl_over")
 steps, window, log = _reach("steps"), _reach("window"), _reach("log")
 gaps, noticed = _reach("gaps"), _reach("noticed")

@@ -40,6 +40,10 @@ def config_record(flags: Mapping[str, Any], **extra: Any) -> np.ndarray:
     c.fronts = 1
     c.named_streams = 1
     c.timeline = 1.0
+    c.visible = NONE
+    c.share = 1
+    c.max_pending = NONE
+    c.queue_timeout = np.inf
     for name, value in extra.items():
         config[name][0] = value
     return config

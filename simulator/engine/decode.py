@@ -2,7 +2,7 @@
 
 from simulator.engine import arrays as A
 from simulator.engine.compiled import compiled
-from simulator.engine.state import DECODE, NONE, PREFILL
+from simulator.engine.state import DECODE, NONE, PREFILL, WHOLE
 
 
 @compiled
@@ -13,7 +13,8 @@ def join(H, j, s, k):
     size = A.config(H)[0].block_size
     p.mode = DECODE
     p.join = k + 1
-    p.final = k + (q.length - q.out) - 1
+    left = c.padded if A.config(H)[0].batching == WHOLE else q.length - q.out
+    p.final = k + left - 1
     p.capped = 1 if q.length == q.cap else 0
     p.skipped = NONE
     c.decoding += 1

@@ -11,7 +11,7 @@ from simulator.engine import arrays as A
 from simulator.engine.compiled import compiled
 from simulator.engine.outputs import cancel, ended, tick
 from simulator.engine.queues import push_wait
-from simulator.engine.state import FRONT, GONE, NEW, NONE
+from simulator.engine.state import FRONT, GONE, NEW, NONE, RUNNING, WHOLE
 from simulator.records import State
 
 REJECTED, TIMED_OUT, IN_FLIGHT = int(State.REJECTED), int(State.TIMED_OUT), int(State.IN_FLIGHT)
@@ -24,6 +24,7 @@ def accept(H, j, r):
     a = q.arrival
     q.replica = j
     over = cfg.max_queued >= 0 and c.unfinished + 1 > cfg.max_queued
+    over |= cfg.max_pending >= 0 and c.started - c.running >= cfg.max_pending
     if over or (cfg.max_queued_tokens >= 0 and c.queued_tokens >= cfg.max_queued_tokens):
         q.state = REJECTED
         q.end = a
@@ -97,7 +98,10 @@ def drop_abandoned(H, j):
     while c.abort_head != NONE:
         r = c.abort_head
         c.abort_head = A.requests(H)[r].abort_next
-        if A.requests(H)[r].status != GONE:
+        status = A.requests(H)[r].status
+        if status != GONE and not (
+            status == RUNNING and A.config(H)[0].batching == WHOLE
+        ):  # a row stays in its batch
             cancel(H, j, r)
 
 

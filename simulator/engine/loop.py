@@ -14,8 +14,9 @@ from simulator.engine.front import deliver, drop_abandoned, next_arrival, next_d
 from simulator.engine.kv_cache import free_blocks
 from simulator.engine.outputs import update
 from simulator.engine.scheduler import schedule
-from simulator.engine.state import DECODE, NONE, PLAN, WAIT
+from simulator.engine.state import DECODE, NONE, PLAN, RESERVED, WAIT, WHOLE
 from simulator.engine.step_time import KERNELS, gpu_seconds
+from simulator.engine.whole_batch import launches_at
 
 # why `run` came back
 REACHED, IDLE, FULL, CHUNK, STUCK = 0, 1, 2, 3, 4
@@ -45,12 +46,13 @@ def begin(H, j, now):
         cfg.step_code, A.step_params(H), b.decodes + b.prefill_tokens, b.prefill_tokens, b.prefill_seqs,
         b.pairs, b.prefill_kv, b.decodes, b.decode_kv, b.sampled, least, most,
     )  # fmt: skip
-    b.start = max(now + cfg.host, c.gpu_free)
+    owner = A.replica(H)[j - j % cfg.share]  # instances on the same GPUs take turns, batch by batch
+    b.start = max(now + cfg.host, owner.gpu_free)
     b.end = b.start + b.gpu
-    c.gpu_free = b.end
+    owner.gpu_free = b.end
     b.running = c.running
     b.waiting = c.waiting
-    b.used = cfg.blocks - 1 - free_blocks(H, j)
+    b.used = c.reserved if cfg.batching == RESERVED else cfg.blocks - 1 - free_blocks(H, j)
 
 
 @compiled
@@ -111,13 +113,15 @@ def account(H, j, b):
 
 @compiled
 def wakes_at(H, j, until):
-    """When a replica without work plans again: the next request out of the API server (inf for none).
+    """When a replica without work plans again: the next request out of the API server, or the window of a batcher
+    closes (inf for neither).
 
     What happens outside before that, and not after ``until`` [s], is let happen.
     """
     c = A.replica(H)[j]
     while True:
         ready = A.requests(H)[c.front_head].ready if c.front_head != NONE else np.inf
+        ready = min(ready, launches_at(H, j))
         first = min(next_deadline(H, j), next_arrival(H, j))
         if first > min(ready, until) or first == np.inf:
             return ready
@@ -130,10 +134,10 @@ def peek(H, j):
     c = A.replica(H)[j]
     if c.phase == WAIT:
         return A.batch(H)[j, (c.updated + 1) & 1].end
-    if c.in_flight > 0 or c.running + c.waiting > 0:
+    if c.in_flight > 0 or c.running > 0:
         return c.decision
     ready = A.requests(H)[c.front_head].ready if c.front_head != NONE else np.inf
-    return max(c.decision, min(ready, next_arrival(H, j)))
+    return max(c.decision, min(launches_at(H, j), ready, next_arrival(H, j)))
 
 
 @compiled
@@ -161,7 +165,7 @@ def run(H, j, until, most):
             steps += 1
             continue
         now = c.decision
-        if c.in_flight == 0 and c.running + c.waiting == 0:
+        if c.in_flight == 0 and c.running == 0 and (c.waiting == 0 or cfg.batching == WHOLE):
             ready = peek(H, j)
             if ready >= until:
                 outside(H, j, until, True)
@@ -184,7 +188,7 @@ def run(H, j, until, most):
                 c.phase = WAIT
         elif c.in_flight > 0:
             c.phase = WAIT
-        elif c.running + c.waiting > 0:
+        elif c.running + c.waiting > 0 and now >= launches_at(H, j):
             c.fault += 1  # an empty batch may have preempted; two in a row cannot go on
             if c.fault > 2:
                 return STUCK

@@ -7,7 +7,7 @@ from simulator.engine import decode
 from simulator.engine.compiled import compiled
 from simulator.engine.kv_cache import give_back, publish_full
 from simulator.engine.queues import unlink_running, unlink_wait
-from simulator.engine.state import DECODE, FRONT, GONE, ITL_BINS, NONE, RUNNING, WAITING
+from simulator.engine.state import DECODE, FRONT, GONE, ITL_BINS, NONE, RESERVED, RUNNING, WAITING, WHOLE
 from simulator.records import State
 
 COMPLETED, IN_FLIGHT = int(State.COMPLETED), int(State.IN_FLIGHT)
@@ -15,8 +15,8 @@ COMPLETED, IN_FLIGHT = int(State.COMPLETED), int(State.IN_FLIGHT)
 
 @compiled
 def count_interval(H, seconds, times):
-    """Count ``times`` inter-token latencies of ``seconds`` [s], to the microsecond."""
-    if times <= 0:
+    """Count ``times`` inter-token latencies of ``seconds`` [s], to the microsecond; none where answers come whole."""
+    if times <= 0 or A.config(H)[0].batching == WHOLE:
         return
     us = np.int64(seconds * 1e6 + 0.5)
     if us < ITL_BINS:
@@ -42,7 +42,7 @@ def emit(H, j, r, t):
     """Request ``r`` gets a token of its own at ``t`` [s]: the first one, or one after an interruption."""
     q = A.requests(H)[r]
     if np.isnan(q.last):
-        if q.state == IN_FLIGHT:
+        if q.state == IN_FLIGHT and A.config(H)[0].batching != WHOLE:
             q.first = t
         past_prefill(H, j, r)
     else:
@@ -95,6 +95,20 @@ def leave_engine(H, j, r):
 
 
 @compiled
+def blocks_at_most(H, r):
+    """KV blocks that request ``r`` can come to hold."""
+    q, size = A.requests(H)[r], A.config(H)[0].block_size
+    return (q.prompt + q.cap + size - 1) // size
+
+
+@compiled
+def unreserve(H, j, r):
+    """Request ``r`` no longer needs the blocks that its whole sequence was promised."""
+    if A.config(H)[0].batching == RESERVED:
+        A.replica(H)[j].reserved -= blocks_at_most(H, r)
+
+
+@compiled
 def finish(H, j, s, b, t):
     """Slot ``s`` got its last token with batch ``b`` at ``t`` [s]."""
     p = A.slot(H)[j, s]
@@ -103,7 +117,13 @@ def finish(H, j, s, b, t):
         publish_full(H, j, s, p.computed + (p.final - p.join + 1))
     blocks = decode.held(H, j, s)
     decode.settle(H, j, s)
-    A.requests(H)[r].last = t
+    q = A.requests(H)[r]
+    q.last = t
+    if A.config(H)[0].batching == WHOLE:  # the answer comes in one piece; the rest was padding
+        q.out = q.length
+        if q.state == IN_FLIGHT:
+            q.first = t
+    unreserve(H, j, r)
     give_back(H, j, s, blocks)
     unlink_running(H, j, s)
     leave_engine(H, j, r)
@@ -185,6 +205,7 @@ def cancel(H, j, r):
             decode.settle(H, j, s)
         else:
             decode.drop_prefill(H, j, s)
+        unreserve(H, j, r)
         give_back(H, j, s, blocks)
         unlink_running(H, j, s)
     elif q.status != FRONT:

@@ -13,9 +13,11 @@ from simulator.engine import decode
 from simulator.engine.chunks import ceil_div, long_prefill_cap, plan_chunk
 from simulator.engine.compiled import compiled
 from simulator.engine.kv_cache import free_blocks, grow, lookup, own_start, publish_full, touch
+from simulator.engine.outputs import blocks_at_most
 from simulator.engine.queues import next_waiting, push_running, unlink_wait
 from simulator.engine.running import decodes_together, one_by_one
-from simulator.engine.state import NONE, PREFILL
+from simulator.engine.state import NONE, PREFILL, RESERVED, WHOLE
+from simulator.engine.whole_batch import launch
 
 
 @compiled
@@ -49,6 +51,10 @@ def admit(H, j, b, cap, now):
         most = tokens if cfg.reserve_full else start + n
         if ceil_div(most, size) - hits > room:
             break
+        if cfg.batching == RESERVED:
+            if c.reserved + blocks_at_most(H, r) > cfg.blocks - 1:
+                break
+            c.reserved += blocks_at_most(H, r)
 
         following = next_waiting(H, j, r)
         unlink_wait(H, j, r)
@@ -107,7 +113,10 @@ def schedule(H, j, now):
     cap = long_prefill_cap(H, j)
     if c.running > 0 and not decodes_together(H, j, b, cap):
         one_by_one(H, j, b, cap)
-    if b.preempted == 0 and c.waiting > 0:
+    if A.config(H)[0].batching == WHOLE:
+        if c.running == 0 and c.waiting > 0:
+            launch(H, j, b, now)
+    elif b.preempted == 0 and c.waiting > 0:
         admit(H, j, b, cap, now)
     tokens = b.decodes + b.prefill_tokens
     if tokens > 0:

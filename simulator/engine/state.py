@@ -24,6 +24,8 @@ FREE, PREFILL, DECODE = 0, 1, 2
 # what a replica does next: plan a batch, or wait for the oldest one in flight
 PLAN, WAIT = 0, 1
 FCFS, PRIORITY, KEYED = 0, 1, 2
+# who joins a batch: anybody at any step; the same with the whole sequence reserved; nobody until it has ended
+CONTINUOUS, RESERVED, WHOLE = 0, 1, 2
 NONE = -1
 
 REQUEST = np.dtype(
@@ -70,7 +72,7 @@ REPLICA = np.dtype(
         ("busy", "f8"), ("prefill_busy", "f8"), ("pairs", "f8"), ("k", "i8"), ("updated", "i8"),
         ("hashed_k", "i8"), ("sequence", "i8"), ("steps", "i8"), ("prefill_tokens", "i8"),
         ("decode_tokens", "i8"), ("decode_kv", "i8"), ("prefill_kv", "i8"), ("sampled", "i8"),
-        ("context", "i8"), ("preemptions", "i8"), ("queued_tokens", "i8"), ("hit_tokens", "i8"),
+        ("context", "i8"), ("preemptions", "i8"), ("queued_tokens", "i8"), ("hit_tokens", "i8"), ("reserved", "i8"), ("padded", "i8"),
         ("lookup_tokens", "i8"), ("started", "i8"), ("unfinished", "i8"),
         ("most_decodes", "i8"), ("most_prefill", "i8"), ("most_kv", "i8"),
         ("running", "i4"), ("decoding", "i4"), ("prefilling", "i4"), ("waiting", "i4"), ("run_head", "i4"),
@@ -92,6 +94,8 @@ CONFIG = np.dtype(
         ("reserve_full", "i8"), ("watermark", "i8"), ("blocks", "i8"), ("caching", "i8"),
         ("max_queued", "i8"), ("max_queued_tokens", "i8"), ("timeouts", "i8"), ("step_code", "i8"),
         ("sample_steps", "i8"), ("compose", "i8"), ("fronts", "i8"), ("named_streams", "i8"),
+        ("delay", "f8"), ("queue_timeout", "f8"), ("batching", "i8"), ("from_idle", "i8"), ("visible", "i8"), ("max_pending", "i8"),
+        ("share", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -149,6 +153,7 @@ class Fleet(NamedTuple):
     segment_stream: np.ndarray
     segment_tokens: np.ndarray
     step_params: np.ndarray
+    sizes: np.ndarray  # of batches that need not wait for more, falling
     itl: np.ndarray
     itl_over: np.ndarray
     steps: np.ndarray
@@ -179,6 +184,7 @@ def allocate(
     step_params: np.ndarray,
     step_rows: int = 0,
     windows: int = 1,
+    sizes: tuple[int, ...] = (),
     itl: np.ndarray | None = None,
 ) -> Fleet:
     """Fresh state for ``replicas`` replicas over ``requests`` (dtype REQUEST) under ``config`` (dtype CONFIG).
@@ -230,6 +236,7 @@ def allocate(
         head_hash=np.zeros((replicas, per_request), np.uint64),
         hit=np.zeros((replicas, per_request), np.int32),
         segment_stream=segment_stream, segment_tokens=segment_tokens, step_params=step_params,
+        sizes=np.array(sorted(sizes, reverse=True), np.int64),
         itl=np.zeros(ITL_BINS, np.int64) if itl is None else itl,
         itl_over=np.zeros((4096 + 4 * slots, 2), np.int64),
         steps=records(max(step_rows, 1), STEP),

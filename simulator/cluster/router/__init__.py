@@ -1,4 +1,4 @@
-"""Which replica a request goes to. A router is one file: its config, its class, and a line in `ROUTERS`."""
+"""Which pod a request goes to. A router is one file: its config, its class, and a line in `ROUTERS`."""
 
 from typing import Annotated, Any, Protocol
 
@@ -6,30 +6,46 @@ import numpy as np
 from pydantic import Field
 
 from simulator.cluster.router.least_outstanding import LeastOutstanding, LeastOutstandingConfig
+from simulator.cluster.router.power_of_two import PowerOfTwo, PowerOfTwoConfig
+from simulator.cluster.router.precise_prefix import PrecisePrefix, PrecisePrefixConfig
+from simulator.cluster.router.prefix_affinity import PrefixAffinity, PrefixAffinityConfig
 from simulator.cluster.router.random import Random, RandomConfig
 from simulator.cluster.router.round_robin import RoundRobin, RoundRobinConfig
+from simulator.cluster.router.scorers import Scorers, ScorersConfig
+from simulator.cluster.router.session_sticky import SessionSticky, SessionStickyConfig
+from simulator.cluster.router.shortest_tokens import ShortestTokens, ShortestTokensConfig
+from simulator.cluster.router.vllm_balancer import VllmBalancer, VllmBalancerConfig
+from simulator.cluster.router.weighted import Weighted, WeightedConfig
+from simulator.cluster.view import View
 
 
 class Router(Protocol):
-    """A routing policy over replicas 0 ... n - 1."""
+    """A routing policy."""
 
-    def choose(self, row: int, outstanding: np.ndarray) -> int:
-        """The replica for request ``row``, given the requests sent to each replica and not ended yet."""
+    def choose(self, row: int, view: View) -> int:
+        """The pod for request ``row``: one of ``view.ready``, which is not empty."""
 
 
-ROUTERS: dict[str, Any] = {"round_robin": RoundRobin, "random": Random, "least_outstanding": LeastOutstanding}
+ROUTERS: dict[str, Any] = {
+    "round_robin": RoundRobin, "random": Random, "least_outstanding": LeastOutstanding, "power_of_two": PowerOfTwo,
+    "shortest_tokens": ShortestTokens, "session_sticky": SessionSticky, "prefix_affinity": PrefixAffinity,
+    "precise_prefix": PrecisePrefix, "scorers": Scorers, "vllm_balancer": VllmBalancer, "weighted": Weighted,
+}  # fmt: skip
 
 RouterConfig = Annotated[
-    RoundRobinConfig | RandomConfig | LeastOutstandingConfig, Field(discriminator="kind")
-]
+    RoundRobinConfig | RandomConfig | LeastOutstandingConfig | PowerOfTwoConfig | ShortestTokensConfig
+    | SessionStickyConfig | PrefixAffinityConfig | PrecisePrefixConfig | ScorersConfig | VllmBalancerConfig
+    | WeightedConfig,
+    Field(discriminator="kind"),
+]  # fmt: skip
 
 
-def make_router(config: Any, replicas: int, rng: np.random.Generator) -> Router:
-    """The router of a ``router:`` config over ``replicas`` replicas."""
-    return ROUTERS[config.kind](replicas, rng)
+def make_router(config: Any, pods: int, rng: np.random.Generator) -> Router:
+    """The router of a ``router:`` config over pods 0 ... ``pods`` - 1."""
+    return ROUTERS[config.kind](config, pods, rng)
 
 
 def fixed_choices(router: Router, requests: int) -> np.ndarray | None:
-    """The replicas that ``router`` gives to requests 0 ... n - 1 whatever the replicas do; None if that matters."""
+    """The pods that ``router`` gives to requests 0 ... n - 1 whatever the pods do; None if that matters."""
     choose_all = getattr(router, "choose_all", None)
     return None if choose_all is None else choose_all(requests)

@@ -1,21 +1,24 @@
-"""The replica with the fewest requests in it."""
+"""The pod with the fewest requests in it."""
 
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+
+from simulator.cluster.router.common import RouterPart, first_least
+from simulator.cluster.view import View
 
 
-class LeastOutstandingConfig(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class LeastOutstandingConfig(RouterPart):
     kind: Literal["least_outstanding"] = "least_outstanding"
 
 
 class LeastOutstanding:
-    """Fewest requests sent and not ended; the first such replica at a tie. The count has no delay."""
+    """Fewest requests sent and not ended; the first such pod at a tie. The gateway's own count, without delay."""
 
-    def __init__(self, replicas: int, rng: np.random.Generator) -> None:
-        self.replicas = replicas
+    def __init__(self, config: LeastOutstandingConfig, pods: int, rng: np.random.Generator) -> None:
+        self.pods = pods
 
-    def choose(self, row: int, outstanding: np.ndarray) -> int:
-        return int(outstanding.argmin())
+    def choose(self, row: int, view: View) -> int:
+        if len(view.ready) == self.pods:
+            return int(view.outstanding.argmin())
+        return first_least(view.outstanding, view.ready)

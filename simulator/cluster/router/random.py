@@ -1,29 +1,25 @@
-"""A replica at random."""
+"""A pod at random."""
 
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+
+from simulator.cluster.router.common import Drawn, RouterPart
+from simulator.cluster.view import View
 
 
-class RandomConfig(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class RandomConfig(RouterPart):
     kind: Literal["random"] = "random"
 
 
 class Random:
-    """Each request goes to a replica drawn evenly; request i always gets draw i."""
+    """Each request goes to a pod drawn evenly; request i always gets draw i."""
 
-    def __init__(self, replicas: int, rng: np.random.Generator) -> None:
-        self.replicas, self.rng = replicas, rng
-        self._drawn = np.zeros(0, np.int64)
+    def __init__(self, config: RandomConfig, pods: int, rng: np.random.Generator) -> None:
+        self.pods, self._drawn = pods, Drawn(rng)
 
-    def choose(self, row: int, outstanding: np.ndarray) -> int:
-        while row >= len(self._drawn):
-            self._drawn = np.concatenate([self._drawn, self.rng.integers(0, self.replicas, 4096)])
-        return int(self._drawn[row])
+    def choose(self, row: int, view: View) -> int:
+        return int(view.ready[int(self._drawn[row][0] * len(view.ready))])
 
     def choose_all(self, requests: int) -> np.ndarray:
-        if requests:
-            self.choose(requests - 1, np.zeros(0))
-        return self._drawn[:requests]
+        return (self._drawn.upto(requests)[:, 0] * self.pods).astype(np.int64)

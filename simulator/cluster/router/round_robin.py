@@ -1,26 +1,27 @@
-"""Replicas in turn."""
+"""Pods in turn."""
 
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+
+from simulator.cluster.router.common import RouterPart
+from simulator.cluster.view import View
 
 
-class RoundRobinConfig(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class RoundRobinConfig(RouterPart):
     kind: Literal["round_robin"] = "round_robin"
 
 
 class RoundRobin:
-    """The i-th request that is sent goes to replica i modulo their number."""
+    """The i-th request that is sent goes to pod i modulo their number."""
 
-    def __init__(self, replicas: int, rng: np.random.Generator) -> None:
-        self.replicas = replicas
+    def __init__(self, config: RoundRobinConfig, pods: int, rng: np.random.Generator) -> None:
+        self.pods = pods
         self._sent = 0
 
-    def choose(self, row: int, outstanding: np.ndarray) -> int:
+    def choose(self, row: int, view: View) -> int:
         self._sent += 1
-        return (self._sent - 1) % self.replicas
+        return int(view.ready[(self._sent - 1) % len(view.ready)])
 
     def choose_all(self, requests: int) -> np.ndarray:
-        return np.arange(requests) % self.replicas
+        return np.arange(requests) % self.pods
