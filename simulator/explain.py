@@ -1,7 +1,7 @@
 """Why one request took as long as it did, read from the records of the run.
 
-Phases: ``front end`` (arrival to engine core), ``queue`` (to its first batch), ``prefill`` (to its first token),
-``decode`` (to its end) and, of that, ``interrupted``: gaps in which it got no token because it was preempted or left out
+Phases: ``before`` (stages before the LLM, hops and the gateway), ``front end`` (to the engine core), ``queue`` (to its
+first batch), ``prefill`` (to its first token), ``decode`` (to its end), ``after`` (stages after the LLM) and, of the decode, ``interrupted``: gaps in which it got no token because it was preempted or left out
 of a batch. Which gaps and batches were its own is known when all batches were logged (``steps=full``).
 """
 
@@ -15,11 +15,16 @@ from simulator.metrics import column
 from simulator.records import State
 
 PHASES = {
-    "front end": ("arrival_s", "engine_s"),
+    "before": ("arrival_s", "llm_arrival_s"),
+    "front end": ("llm_arrival_s", "engine_s"),
     "queue": ("engine_s", "scheduled_s"),
-    "prefill": ("scheduled_s", "first_token_s"),
-    "decode": ("first_token_s", "end_s"),
+    "prefill": ("scheduled_s", "llm_first_token_s"),
+    "decode": ("llm_first_token_s", "llm_end_s"),
+    "after": ("llm_end_s", "end_s"),
 }
+
+
+OUTER = ("before", "after")
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,8 @@ def _phases(requests: pd.DataFrame, own: pd.Series, gaps: pd.DataFrame) -> pd.Da
         took = column(requests, end) - column(requests, start)
         took = took[~np.isnan(took)]
         seconds = end_s - start_s
+        if name in OUTER and not took.any():
+            continue  # nothing stands there
         rows.append({
             "phase": name, "start_s": start_s, "end_s": end_s, "seconds": seconds,
             "share": seconds / whole if whole > 0 else 0.0,

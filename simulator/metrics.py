@@ -5,7 +5,8 @@ Definitions are those of ``vllm bench serve`` [1]_: latencies are of completed r
 - ``ttft_s``: first token - arrival. ``e2el_s``: end - arrival.
 - ``tpot_s``: (e2el - ttft) / (generated - 1), for requests of more than one token.
 - ``itl_s``: gap between two tokens of a request, over all tokens of the run.
-- ``queue_s``: first scheduled - handed to the engine. ``frontend_s``: handed to the engine - arrival.
+- ``queue_s``: first scheduled - handed to the engine. ``frontend_s``: handed to the engine - arrival at
+  the replica.
 - Throughput counts completed requests and their tokens over the duration, from 0 to the last end.
 
 Percentiles are exact, with numpy's linear interpolation.
@@ -29,7 +30,7 @@ _SPANS = {
     "ttft_s": ("arrival_s", "first_token_s"),
     "e2el_s": ("arrival_s", "end_s"),
     "queue_s": ("engine_s", "scheduled_s"),
-    "frontend_s": ("arrival_s", "engine_s"),
+    "frontend_s": ("llm_arrival_s", "engine_s"),
 }
 
 Row = tuple[str, str, float, str]  # metric, stat, value, unit

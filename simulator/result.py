@@ -17,6 +17,7 @@ from simulator.metrics import Window
 from simulator.records import TABLES, Column, State
 from simulator.slo import SloConfig
 from simulator.verdict import RunState, run_state
+from simulator.waterfall import stage_table, waterfall
 
 ITL = (
     Column("value_us", "i8", "us", "gap between two tokens of a request, rounded to a microsecond"),
@@ -125,6 +126,14 @@ class Result:
         return explain(
             self.requests, self.steps, self.interruptions, self.meta.get("steps") == "full", request_id
         )
+
+    def waterfall(self, percentile: float = 50.0) -> pd.DataFrame:
+        """Where the time of a request at ``percentile`` of E2EL goes: see :func:`simulator.waterfall.waterfall`."""
+        return waterfall(self.requests, self.stages, self.meta, percentile)
+
+    def stage_table(self) -> pd.DataFrame:
+        """Queue, service and use of each stage: see :func:`simulator.waterfall.stage_table`."""
+        return stage_table(self.stages, self.meta, metrics.duration_s(self.requests))
 
     def summary(self, trim_warmup_s: float = 0.0, trim_drain_s: float = 0.0) -> pd.DataFrame:
         """Everything asked of a run, long: metric, stat, value, unit. Definitions: :mod:`simulator.metrics`.

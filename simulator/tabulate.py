@@ -103,7 +103,7 @@ def _as_clients_saw_it(requests: Columns, table: RequestTable, platform: Platfor
     requests["generated_tokens"][cached] = table.output_tokens[cached]
     back = network.way_back_s
     first = requests["llm_first_token_s"] + back if network.streams else requests["end_s"]
-    requests["first_token_s"] = np.where(cached | ~network.streams, requests["end_s"], first)
+    requests["first_token_s"] = np.where(cached, requests["end_s"], first)
     requests["first_token_s"][~done & ~(requests["first_token_s"] <= requests["end_s"])] = np.nan
     if not network.streams:
         requests["first_token_s"][~done] = np.nan

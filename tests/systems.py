@@ -31,7 +31,9 @@ def scenario(engine: dict[str, Any] | None = None, **parts: Any) -> Scenario:
         "step_time": AFFINE,
     }
     deployment |= {
-        k: parts.pop(k) for k in list(parts) if k in ("replicas", "step_time", "api_server", "model", "gpu")
+        k: parts.pop(k)
+        for k in list(parts)
+        if k in ("replicas", "step_time", "api_server", "model", "gpu", "serving")
     }
     workload = {
         "source": "poisson", "rate_rps": 12.0, "requests": 400,

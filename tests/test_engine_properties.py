@@ -10,7 +10,8 @@ from simulator.engine.outputs import cancel, update
 from simulator.engine.queues import push_wait
 from simulator.engine.scheduler import schedule
 from simulator.engine.state import GONE, NONE
-from simulator.simulation import _replicas, resolve_deployment, simulate
+from simulator.resolved import build_replicas, resolve_deployment
+from simulator.simulation import simulate
 from simulator.workload import RequestTable
 from tests.systems import replica, scenario, table
 
@@ -125,7 +126,7 @@ def test_peek_is_pure_and_advance_commits_what_is_planned_before():
     system = scenario({"async_scheduling": True}, client={"timeout_s": 30.0})
     requests = table([0.0, 0.01, 0.5, 0.5], [300, 20, 50, 60], [20, 5, 3, 1])
     r = resolve_deployment(system, 0)
-    part: Replicas = _replicas(system, r, requests, "full", None, None)
+    part: Replicas = build_replicas(system, r, requests, "full", r.config.replicas, False, None, None)
     for row in range(len(requests)):
         t = requests.arrival_s[row]
         part.advance(t)
@@ -166,7 +167,7 @@ def test_a_timeout_frees_the_engine_before_its_next_batch():
 def test_cancelling_frees_the_blocks():
     system = scenario({"async_scheduling": True}, router={"kind": "least_outstanding"})
     requests = table([0.0, 0.0], [300, 40], [100, 100])
-    part = _replicas(system, resolve_deployment(system, 0), requests, "off", None, None)
+    part = build_replicas(system, resolve_deployment(system, 0), requests, "off", 1, False, None, None)
     for row in (0, 1):
         part.push(row, 0)
     part.advance(0.2)

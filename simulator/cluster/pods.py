@@ -113,6 +113,7 @@ class Pods:
         if not self._config.there_at_start:
             self.reconcile(0.0)
             return
+        self._settling = True
         for slot in range(replicas):
             life = self._new(slot, 0.0)
             if self._supply is not None:
@@ -124,6 +125,7 @@ class Pods:
             self._read.add(life.node)
             self._images.add(life.node)
             self._make_ready(life, 0.0)
+        self._settling = False
 
     def scale(self, wanted: int, now: float, why: str) -> None:
         """Want ``wanted`` pods from ``now`` [s] on."""
