@@ -128,8 +128,6 @@ class Kpa:
             self._started = True
             if reading.ready > 1:
                 self._panic_s, self._panic_pods = now_s, reading.ready
-            if config.initial_scale == 0 and reading.replicas == 0:
-                self._state, self._since_s = "inactive", now_s
         self._initialised = self._initialised or reading.ready >= config.initial_scale
         value = reading.totals.get(TOTALS[config.metric])
         self._samples = [s for s in self._samples if s[0] > now_s - config.stable_window_s]
@@ -161,7 +159,7 @@ class Kpa:
         """
         idle_s = now_s - self._since_s
         if self._state == "activating":
-            return None, held, "waits for the first pod before zero"
+            return None, held, "no pod has been ready yet"
         if self._state == "active":
             if idle_s >= self.config.stable_window_s:
                 return 0, held, "inactive from now on, grace period starts"
