@@ -1,0 +1,40 @@
+"""How many replicas to want. A policy is one file: its config, its class, and a line in `AUTOSCALERS`."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from simulator.cluster.autoscaler.hpa import Hpa, HpaConfig
+from simulator.cluster.autoscaler.keda import Keda, KedaConfig
+from simulator.cluster.autoscaler.kpa import Kpa, KpaConfig
+from simulator.cluster.autoscaler.none import NoneConfig, NoScaling
+from simulator.cluster.autoscaler.reading import METRICS, Autoscaler, Decision, PodReading, Reading
+from simulator.cluster.autoscaler.scheduled import Scheduled, ScheduledConfig
+
+__all__ = [
+    "AUTOSCALERS",
+    "METRICS",
+    "Autoscaler",
+    "AutoscalerConfig",
+    "Decision",
+    "PodReading",
+    "Reading",
+    "make_autoscaler",
+]
+
+AUTOSCALERS: dict[str, Any] = {
+    "hpa": Hpa,
+    "keda": Keda,
+    "kpa": Kpa,
+    "scheduled": Scheduled,
+    "none": NoScaling,
+}
+
+AutoscalerConfig = Annotated[
+    HpaConfig | KedaConfig | KpaConfig | ScheduledConfig | NoneConfig, Field(discriminator="kind")
+]
+
+
+def make_autoscaler(config: Any) -> Autoscaler:
+    """The autoscaler of an ``autoscaler:`` config, without any history."""
+    return AUTOSCALERS[config.kind](config)
