@@ -85,25 +85,25 @@ class Pods:
         self._weights, self._clock, self._supply, self._numbers = weights_bytes, clock, supply, numbers
         self._opened, self._noticed, self._note, self._give_way = opened, noticed, note, give_way
         self._settling = self._again = False
-        self.lives: list[Life] = []
+        self.lives: list[Life] = []  # all there ever were
+        self._there: list[Life] = []  # those that are not gone
         self.log: list[tuple[int, int, str, float, float, int]] = []
         self.wanted = 0
         self._generation = 0
         self._rollout: RolloutConfig | None = None
         self._compiled: set[int] = set()
         self._read: set[int] = set()
-        self._images: set[int] = set()
 
     # ---- what there is ------------------------------------------------------------------------------------
 
     def alive(self) -> list[Life]:
-        return [p for p in self.lives if p.state in (PENDING, STARTING, READY)]
+        return [p for p in self._there if p.state in (PENDING, STARTING, READY)]
 
     def ready(self) -> list[Life]:
-        return [p for p in self.lives if p.state == READY]
+        return [p for p in self._there if p.state == READY]
 
     def of_node(self, pod: Pod) -> Life:
-        return next(p for p in self.lives if p.pod.number == pod.number)
+        return next(p for p in self._there if p.pod.number == pod.number)
 
     # ---- what is wanted -----------------------------------------------------------------------------------
 
@@ -123,7 +123,8 @@ class Pods:
             life.held_s = 0.0
             self._compiled.add(life.node)
             self._read.add(life.node)
-            self._images.add(life.node)
+            if self._supply is not None:
+                self._supply.pulled_s[life.node, self._config.image] = 0.0
             self._make_ready(life, 0.0)
         self._settling = False
 
@@ -163,7 +164,9 @@ class Pods:
             if not self._start_one(now):
                 break
         # unplaced ones go first, then those not ready, then the youngest, as a ReplicaSet chooses
-        for life in sorted(alive, key=lambda p: (p.state, -p.wanted_s, -p.slot))[: len(alive) - self.wanted]:
+        for life in sorted(alive, key=lambda p: (p.state, -p.wanted_s, -p.slot))[
+            : max(len(alive) - self.wanted, 0)
+        ]:
             self._stop(life, now)
 
     def _roll_on(self, alive: list[Life], old: list[Life], now: float) -> None:
@@ -183,12 +186,12 @@ class Pods:
                 self._stop(life, now)
 
     def _start_one(self, now: float) -> bool:
-        sleeper = next((p for p in self.lives if p.state == SLEEPING), None)
+        sleeper = next((p for p in self._there if p.state == SLEEPING), None)
         if sleeper is not None:
             sleeper.state = STARTING
             self._phase(sleeper, [("wake", self._config.figure("wake_s"))], now)
             return True
-        taken = {p.slot for p in self.lives if p.state != GONE}
+        taken = {p.slot for p in self._there}
         slot = next((s for s in range(len(self._part)) if s not in taken), None)
         if slot is None:
             return False  # a draining pod has to go first
@@ -213,6 +216,7 @@ class Pods:
         )
         life = Life(pod, slot, self._generation, PENDING, now)
         self.lives.append(life)
+        self._there.append(life)
         return life
 
     # ---- a pod's life -------------------------------------------------------------------------------------
@@ -251,11 +255,17 @@ class Pods:
         node = self._supply.cluster.nodes[life.node]
         shared = self._config.compile_cache == "shared" and bool(self._compiled)
         on_node = self._config.compile_cache == "node" and life.node in self._compiled
+        image = self._config.image
+        pulled_s = 0.0 if image in node.images else self._supply.pulled_s.get((life.node, image))
         steps = chain(
-            self._config, self._weights, has_image=self._config.image in node.images, has_weights=life.node in self._read,
+            self._config, self._weights, has_image=pulled_s is not None, has_weights=life.node in self._read,
             has_compiled=shared or on_node,
         )  # fmt: skip
-        node.images.add(self._config.image)
+        if pulled_s is None:
+            pull = sum(seconds for phase, seconds in steps if phase.startswith("image"))
+            self._supply.pulled_s[life.node, image] = now + pull
+        elif pulled_s > now:  # another pod has begun to pull it
+            steps.insert(0, ("image_pull", pulled_s - now))
         self._phase(life, steps, now)
 
     def _phase(self, life: Life, steps: list[tuple[str, float]], now: float) -> None:
@@ -321,7 +331,7 @@ class Pods:
                 f"{left} requests when pod {life.pod.number} was stopped",
             )
             self._noticed(self._part, now)
-        asleep = sum(p.state == SLEEPING for p in self.lives)
+        asleep = sum(p.state == SLEEPING for p in self._there)
         if asleep < self._config.sleeping and life.generation == self._generation:
             life.state = SLEEPING
             self._note(now, "replica_asleep", self.name, life.slot, f"pod {life.pod.number}")
@@ -330,6 +340,7 @@ class Pods:
 
     def _end(self, life: Life, now: float) -> None:
         life.state, life.end_s = GONE, now
+        self._there.remove(life)
         life.after = self._counters(life.slot)
         self._note(now, "replica_stopped", self.name, life.slot, f"pod {life.pod.number}")
         if self._supply is not None and life.pod.number in self._supply.cluster.pods:
@@ -346,7 +357,7 @@ class Pods:
 
     def close(self) -> None:
         """The run is over: the books of what is still there are closed."""
-        for life in self.lives:
+        for life in self._there:
             if life.state != GONE:
                 life.after = self._counters(life.slot)
 

@@ -42,6 +42,7 @@ class Supply:
         self.cluster, self._config, self._clock, self._note = Cluster(config), config.provisioner, clock, note
         self.records = {n.number: NodeRecord(n, 0.0) for n in self.cluster.nodes.values()}
         self.pending: dict[int, _Pending] = {}
+        self.pulled_s: dict[tuple[int, str], float] = {}  # by node and image: when the image is there
         self._last_pending_s = 0.0
         self._planned = False
         self._since: dict[int, float] = {}
