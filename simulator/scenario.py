@@ -39,7 +39,7 @@ from simulator.engine.serving import ContinuousServing, ServingConfig
 from simulator.engine.step_time import GivenStepTime, RooflineStepTime
 from simulator.errors import ServelabError, nearest
 from simulator.slo import SloConfig
-from simulator.topology.path import PathConfig, PresetConfig
+from simulator.topology.path import PathConfig, PathField, PresetConfig
 from simulator.topology.presets import opened
 from simulator.workload import WorkloadConfig
 
@@ -120,7 +120,7 @@ class Scenario(_Part):
     admission: tuple[AdmissionConfig, ...] = ()
     gateway: GatewayConfig = GatewayConfig()
     client: ClientConfig = ClientConfig()
-    path: Literal["monolith", "microservices", "kubernetes"] | PresetConfig | PathConfig | None = None
+    path: PathField | None = None
     nodes: NodesConfig | None = None
     slo: SloConfig = SloConfig(ttft_s=1.0, tpot_s=0.05)
     prices: PricesConfig = PricesConfig()

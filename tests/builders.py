@@ -47,6 +47,11 @@ def requests(n, rate=1.0, service_s=0.5, generated=11, frontend_s=0.001, seed=0,
     out["arrival_s"], out["engine_s"], out["scheduled_s"] = arrival_s, engine_s, start
     out["first_token_s"] = start + service_s / 10
     out["end_s"] = start + service_s
+    out["llm_arrival_s"], out["llm_first_token_s"], out["llm_end_s"] = (
+        arrival_s.copy(),
+        start + service_s / 10,
+        start + service_s,
+    )
     out["prompt_tokens"][:] = 100
     out["generated_tokens"][:] = generated
     out["max_tokens"][:] = generated

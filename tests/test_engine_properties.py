@@ -171,9 +171,9 @@ def test_cancelling_frees_the_blocks():
     for row in (0, 1):
         part.push(row, 0)
     part.advance(0.2)
-    assert part.outstanding.tolist() == [2]
+    assert part.outstanding().tolist() == [2]
     part.cancel(0, 0.2)
-    assert part.outstanding.tolist() == [1]
+    assert part.outstanding().tolist() == [1]
     for _ in part.drain():
         pass
     check_integrity(part.fleet, 0)

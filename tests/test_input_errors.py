@@ -22,7 +22,8 @@ BASE = scenario().to_mapping()
 def refused(path, value, *words):
     """Setting ``path`` to ``value`` is an error whose message holds all ``words``."""
     mapping = overridden(
-        copy.deepcopy(BASE), f"{path}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}"
+        copy.deepcopy(BASE),
+        f"{path}={yaml.safe_dump(value, default_flow_style=True, width=10**6).splitlines()[0]}",
     )
     with pytest.raises(ServelabError) as caught:
         simulate(Scenario.of(mapping))
@@ -36,7 +37,7 @@ def refused(path, value, *words):
         ("deployments.0.engine.max_num_seq", 3, ["deployments.0.engine.max_num_seq", "did you mean 'max_num_seqs'"]),
         ("worklaod", {}, ["worklaod: unknown field", "did you mean 'workload'"]),
         ("deployments.0.replicas", "four", ["deployments.0.replicas", "'four'"]),
-        ("deployments.0.replicas", 0, ["deployments.0.replicas", "greater than or equal to 1", "0"]),
+        ("deployments.0.replicas", 0, ["deployments.0", "replicas=0 without an autoscaler"]),
         ("workload.rate_rps", -3.0, ["workload.rate_rps", "-3.0"]),
         ("workload.rate_rps", float("nan"), ["workload.rate_rps", "nan"]),
         ("workload.prompt_tokens", {"kind": "fixed", "tokens": 0}, ["workload.prompt_tokens.tokens", "1", "0"]),
@@ -53,7 +54,18 @@ def refused(path, value, *words):
         ("deployments.0.engine.max_num_batched_tokens", 8, ["max_num_batched_tokens", "max_num_seqs"]),
         ("slo.attainment", 1.5, ["slo.attainment", "1.5"]),
         ("schema_version", 2, ["schema_version", "2"]),
-        ("path", ["gateway"], ["path", "must be empty"]),
+        ("deployments.0.replicas", -1, ["deployments.0.replicas", "greater than or equal to 0", "-1"]),
+        ("path", "monolit", ["path", "'monolit'", "monolith"]),
+        ("path", {"stages": [{"name": "a", "workers": 0}, {"name": "llm", "kind": "llm"}]}, ["path.stages.0", "workers=0"]),
+        ("path", {"stages": [{"name": "a", "after": ["llm"]}, {"name": "llm", "kind": "llm", "after": ["a"]}]}, ["path", "cycle", "a -> llm -> a"]),
+        ("path", {"stages": [{"name": "a", "branches": {"llm": 0.9}}, {"name": "llm", "kind": "llm"}]}, ["path.stages.0", "sum to 0.9"]),
+        ("path", {"preset": "monolith", "without": ["gatway"]}, ["no stage 'gatway'", "did you mean 'gateway'"]),
+        ("nodes", {"pools": [{"name": "p", "gpu": "l4", "nodes": 1}]}, ["'d'", "h100_sxm", "l4"]),
+        ("deployments.0.autoscaler", {"kind": "hpa", "min_replicas": 5, "max_replicas": 2, "metrics": [{"metric": "concurrency", "target_average_value": 1}]}, ["deployments.0.autoscaler", "min_replicas 5", "max_replicas 2"]),
+        ("deployments.0.autoscaler", {"kind": "hpa", "max_replicas": 2, "metrics": [{"metric": "cpu", "target_average_value": 1}]}, ["cpu", "does not emit"]),
+        ("deployments.0.traffic_classes", ["nobody"], ["no class 'nobody'"]),
+        ("router", {"kind": "weighted", "weights": {"e": 1.0}}, ["no weight for the deployment 'd'"]),
+        ("admission", [{"kind": "shed", "from_outstanding": 5, "to_outstanding": 5}], ["admission.0", "must be below"]),
         ("client.timeout_s", -1, ["client.timeout_s", "-1"]),
     ],
 )  # fmt: skip

@@ -7,8 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    "errors", "records", "seeds", "catalog", "slo", "workload", "engine", "cluster", "cost.prices", "scenario",
-    "metrics", "verdict", "objectives", "explain", "result", "replications", "comparison", "simulation", "cost.bill", "export", "charts", "report", "workload_commands", "present", "cli",
+    "errors", "records", "seeds", "catalog", "slo", "workload", "engine", "cluster", "topology", "cost.prices", "scenario",
+    "metrics", "verdict", "objectives", "explain", "waterfall", "result", "replications", "comparison", "resolved", "platform", "tabulate", "notes", "simulation", "cost.bill", "export", "charts", "report", "workload_commands", "present", "cli",
 ]  # fmt: skip
 
 

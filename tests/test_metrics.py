@@ -61,6 +61,7 @@ def test_worked_example():
     columns = requests(1)
     for name, when in (
         ("arrival_s", 0),
+        ("llm_arrival_s", 0),
         ("engine_s", 0.1),
         ("scheduled_s", 0.3),
         ("first_token_s", 0.5),

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from simulator.errors import nearest
 from simulator.topology.service import ConstantService, ServiceConfig
@@ -191,3 +191,21 @@ class PresetConfig(_Part):
     without: tuple[str, ...] = ()
     workers: int = Field(default=32, ge=1, description="of the monolith's process, by ready pod")
     hop: HopConfig | None = Field(default=None, description="None: that of data/platform.csv")
+
+
+def _given_as(value: Any) -> str:
+    if isinstance(value, str):
+        return "name"
+    return (
+        "preset"
+        if isinstance(value, PresetConfig) or (isinstance(value, dict) and "preset" in value)
+        else "graph"
+    )
+
+
+PathField = Annotated[
+    Annotated[Literal["monolith", "microservices", "kubernetes"], Tag("name")]
+    | Annotated[PresetConfig, Tag("preset")]
+    | Annotated[PathConfig, Tag("graph")],
+    Discriminator(_given_as),
+]
