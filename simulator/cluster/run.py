@@ -70,12 +70,12 @@ class Course:
         event = at(self.env, max(t, self.now))
         event.callbacks.append(lambda _: call(*args))  # type: ignore[union-attr]
 
-    def busy(self) -> bool:
-        """Whether requests are to come or are being served, or wait and something may come of it."""
+    def busy(self, at_s: float | None = None) -> bool:
+        """Whether requests are to come or are being served, or wait and something may come of it by ``at_s`` (now) [s]."""
         if self._clients.due() < inf or self.fleets.outstanding().any():
             self._served_s = self.now
             return True
-        return self.waiting() > 0 and self.now - self._served_s < PATIENCE_S
+        return self.waiting() > 0 and (self.now if at_s is None else at_s) - self._served_s < PATIENCE_S
 
     def finish(self, row: int, now: float, state: State) -> None:
         """Request ``row`` has ended for its client."""
@@ -93,6 +93,8 @@ class Course:
         try:
             while True:
                 due, event = clients.due(), env.peek()
+                if due == inf and event < inf and not self.busy(event):
+                    break  # what is left are controllers without a load
                 t = min(due, event)
                 if perf_counter() - said > SLICE_S:
                     said = perf_counter()

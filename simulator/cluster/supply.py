@@ -132,12 +132,12 @@ class Supply:
             self._note(now, "node_removed", "", -1, f"{node.pool}: node {number}")
         if self.pending:
             self._plan(now)
-        if self._clock.busy() or self.pending:
+        if self._clock.busy():
             every = getattr(self._config, "scan_interval_s", 10.0)
             self._clock.at(now + every, self._look, now + every)
 
     def _plan(self, now: float) -> None:
-        if self._planned or not self.pending or self._config.kind == "none":
+        if self._planned or not self.pending or self._config.kind == "none" or not self._clock.busy():
             return
         if isinstance(self._config, ClusterAutoscalerConfig):
             at = next_scan_s(self._config, now)
