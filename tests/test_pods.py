@@ -168,7 +168,7 @@ def test_a_sold_out_pool_is_had_later():
         ),
         requests=steady(4, 600),
     )
-    events = dict((k, t) for t, k in kinds(run))
+    events = {k: t for t, k in kinds(run)}
     assert events["node_requested"] == 70.0  # the scan after the pod could not be placed at 61 s
     assert events["node_ready"] == 230.0
     pending = run.starts[run.starts["phase"] == "pending"].iloc[0]
