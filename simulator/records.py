@@ -149,7 +149,8 @@ NODES = (
     Column("gpu", "U", "", "catalog name of its GPUs"),
     Column("gpus", "i4", "", "GPUs, or slices"),
     Column("requested_s", "f8", "s", "when it was asked for"),
-    Column("start_s", "f8", "s", "when its GPUs could be used"),
+    Column("start_s", "f8", "s", "when the machine ran: billing starts"),
+    Column("ready_s", "f8", "s", "when its GPUs could be used"),
     Column("end_s", "f8", "s", "when it was given back, or the run ended"),
     Column("used_gpu_s", "f8", "s", "GPU-seconds that pods held of it"),
 )

@@ -128,11 +128,11 @@ def _platform_tables(platform: Platform, end_s: float) -> dict[str, Columns]:
     if supply is not None:
         supply.settle(end_s)
         tables["nodes"] = _rows(
-            "nodes", ("node", "pool", "gpu", "gpus", "requested_s", "start_s", "end_s", "used_gpu_s"),
+            "nodes", ("node", "pool", "gpu", "gpus", "requested_s", "start_s", "ready_s", "end_s", "used_gpu_s"),
             [
-                (n.node.number, n.node.pool, n.node.gpu, n.node.slots, n.requested_s, n.node.ready_s,
+                (n.node.number, n.node.pool, n.node.gpu, n.node.slots, n.requested_s, supply.runs_from_s(n), n.node.ready_s,
                  end_s if n.end_s is None else n.end_s, n.used_s)
-                for n in supply.records.values() if n.node.ready_s <= (end_s if n.end_s is None else n.end_s)
+                for n in supply.records.values() if supply.runs_from_s(n) <= (end_s if n.end_s is None else n.end_s)
             ],
         )  # fmt: skip
     return tables

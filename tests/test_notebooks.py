@@ -26,6 +26,7 @@ def quickstart():
 
 def test_the_notebooks_are_here():
     assert NAMES[:3] == ["01_quickstart.ipynb", "02_workloads.ipynb", "03_calibrate_vllm.ipynb"]
+    assert NAMES[3:5] == ["04_topologies.ipynb", "05_vllm_vs_traditional_serving.ipynb"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -55,6 +56,25 @@ def test_workloads_on_a_trace(tmp_path):
     text = shown(executed("02_workloads.ipynb", TRACE=str(path), DURATION_S=120.0))
     assert f"{len(table):,} requests in" in text and "Farthest from the trace" in text
     assert "A mean rate alone does not size a deployment" in text and "The cache finds" in text
+
+
+def test_topologies():
+    found = executed("04_topologies.ipynb", DURATION_S=120.0, RATE_RPS=5.0)
+    text = shown(found)
+    assert (
+        "A guardrail that reads the whole answer" in text and "The first decision to scale up came at" in text
+    )
+    assert len(charts(found)) == 3
+
+
+def test_vllm_against_traditional_serving():
+    found = executed("05_vllm_vs_traditional_serving.ipynb", DURATION_S=60.0, LOADS=[0.5, 8.0])
+    text = shown(found)
+    assert (
+        "vLLM has the lowest p99 at 2 of 2 loads" in text
+        and "With more requests let in and batches of 32 Ray Serve gives" in text
+    )
+    assert len(charts(found)) == 4
 
 
 def test_calibration_on_recorded_rows(tmp_path):

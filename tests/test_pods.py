@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from systems import scenario, table
 
+from simulator.cost.bill import bill
 from simulator.scenario import Scenario
 from simulator.simulation import simulate
 
@@ -173,7 +174,7 @@ def test_a_sold_out_pool_is_had_later():
     assert events["node_ready"] == 230.0
     pending = run.starts[run.starts["phase"] == "pending"].iloc[0]
     assert pending["end_s"] == 230.0
-    assert run.nodes["start_s"].tolist() == [0.0, 230.0]
+    assert run.nodes["start_s"].tolist() == [0.0, 220.0] and run.nodes["ready_s"][1] == 230.0
 
 
 def test_high_priority_evicts():
@@ -246,3 +247,15 @@ def test_the_records_do_not_depend_on_the_method():
     """Fixed replicas through the platform give what one compiled pass gives."""
     plain = scenario()
     assert simulate(plain).requests.equals(simulate(plain, method="simpy").requests)
+
+
+def test_nodes_are_billed_whole():
+    pool = {"name": "a", "gpu": "h100", "gpus_per_node": 8, "nodes": 1}
+    run = simulate(system(nodes=nodes(pool), prices={"provider": "aws"}), requests=steady(1, 3599))
+    line = bill(run).iloc[0]
+    assert "p5.48xlarge" in line["item"] and line["unit_price_usd"] == 55.04
+    assert line["usd"] == pytest.approx(55.04 * run.instances["end_s"][0] / 3600)
+    own = simulate(
+        system(nodes=nodes(pool), prices={"usd_per_gpu_hour": {"h100": 2.0}}), requests=steady(1, 3599)
+    )
+    assert bill(own)["usd"][0] == pytest.approx(16.0 * own.instances["end_s"][0] / 3600)

@@ -176,7 +176,7 @@ def test_routing_by_prefix_finds_more_in_the_cache():
         return q["cached_tokens"].sum() / q["prompt_tokens"].sum()
 
     assert hits("precise_prefix") > hits("round_robin") + 0.1
-    assert hits("prefix_affinity") > hits("round_robin") + 0.1
+    assert hits("prefix_affinity") > hits("round_robin") + 0.05
 
 
 def test_flow_control_holds_requests_at_the_gateway():

@@ -5,6 +5,7 @@ from simulator.charts.groups import group_bars
 from simulator.charts.latency import latency_cdf
 from simulator.charts.theme import enable, save, to_svg
 from simulator.charts.timeline import timeline
+from simulator.charts.waterfall import over_load, waterfall
 from simulator.charts.workload import burstiness, fit_sheet, length_cdf, rate_over_time
 
 __all__ = [
@@ -15,8 +16,10 @@ __all__ = [
     "group_bars",
     "latency_cdf",
     "length_cdf",
+    "over_load",
     "rate_over_time",
     "save",
     "timeline",
     "to_svg",
+    "waterfall",
 ]

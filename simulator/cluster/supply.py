@@ -102,6 +102,12 @@ class Supply:
                 (now, max(self.cluster.fragmentation(w.pod.gpus) for w in self.pending.values()))
             )
 
+    def runs_from_s(self, record: NodeRecord) -> float:
+        """When the machine of a node ran, its GPU driver not yet installed [s]."""
+        if record.requested_s == 0 and record.node.ready_s == 0:
+            return 0.0
+        return max(record.node.ready_s - self.cluster.pools[record.node.pool].driver_s, record.requested_s)
+
     def fragmentation(self) -> float:
         """The largest share of free GPUs that a waiting pod could not use, over the run."""
         return max((share for _, share in self._fragments), default=0.0)

@@ -3,19 +3,19 @@
 GPUs are billed as whole instances, from the start of the first replica on one to the end of its last, to the
 second. The instances of a deployment are the cheapest combination of one provider and region that holds its
 replicas at their peak; a replica is kept on one instance where one is large enough. Deployments do not
-share instances. Storage, network, minimum billing times and commitments are not in this bill.
+share instances. Where the scenario has nodes these are billed, whole, whoever is on them. Storage, network, minimum billing times and commitments are not in this bill.
 """
 
 import datetime as dt
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
 from simulator import metrics
-from simulator.catalog import load_prices
+from simulator.catalog import find_gpu, load_prices
 from simulator.cost.prices import Offer, PricesConfig, offers, own_prices
 from simulator.errors import ServelabError
 from simulator.result import Result
@@ -159,6 +159,8 @@ def bill(
     listed = load_prices() if table is None else table
     rows: list[tuple] = []
     keys = result.instances[["deployment", "gpu", "gpus"]].drop_duplicates()
+    if len(result.nodes):
+        return pd.DataFrame(list(_nodes(result, listed, own, prices)), columns=BILL)
     for deployment, gpu, gpus in keys.itertuples(index=False):
         name = _deployment_name(result, int(deployment))
         open_s = _intervals(result, int(deployment), gpu, int(gpus))
@@ -180,6 +182,42 @@ def bill(
             usd = hours * offer.usd_per_hour
             rows.append((item, hours, "instance-hour", offer.usd_per_hour, usd, offer.source, offer.as_of))
     return pd.DataFrame(rows, columns=BILL)
+
+
+def _nodes(
+    result: Result, listed: pd.DataFrame, own: Mapping[str, float], prices: PricesConfig
+) -> Iterator[tuple]:
+    """Lines of the nodes of a scenario that has them: whole machines, from when they run to when they are given back."""
+    how = prices.purchase.replace("_", " ")
+    for (pool, gpu, slots), rows in result.nodes.groupby(["pool", "gpu", "gpus"], sort=False):
+        card = str(gpu).partition(":")[0]  # of MIG slices
+        gpus = int(str(slots)) if card == gpu else find_gpu(card).gpus_per_node
+        hours = float((rows["end_s"] - rows["start_s"]).sum()) / 3600
+        if card in own:
+            source = f"your own price, prices.usd_per_gpu_hour.{card}"
+            yield (
+                f"nodes {pool}: {card}",
+                gpus * hours,
+                "GPU-hour",
+                own[card],
+                gpus * hours * own[card],
+                source,
+                "",
+            )
+            continue
+        unit = min(units(offers(listed, card, prices), gpus), key=lambda u: u.usd_per_hour)
+        offer = unit.offer
+        item = f"nodes {pool}: {offer}, {how}, {len(rows) * unit.machines} in all"
+        quantity = hours * unit.machines
+        yield (
+            item,
+            quantity,
+            "instance-hour",
+            offer.usd_per_hour,
+            quantity * offer.usd_per_hour,
+            offer.source,
+            offer.as_of,
+        )
 
 
 def _deployment_name(result: Result, index: int) -> str:
