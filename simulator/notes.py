@@ -6,6 +6,8 @@ from simulator.cluster.replicas import Replicas
 from simulator.engine.profiled import outside, worst
 from simulator.engine.uncached import StepSeconds
 from simulator.resolved import QueueKey, Resolved
+from simulator.scenario import Scenario
+from simulator.topology.path import PresetConfig
 from simulator.workload import RequestTable
 
 
@@ -67,3 +69,19 @@ def stretched(
         + (f"largest held-out error {found}" if found else "its error is not known")
     )
     return [f"{r.config.name}: {note}" for note in notes]
+
+
+def assumed(scenario: Scenario) -> list[str]:
+    """What of the platform has no measurement behind it."""
+    notes = []
+    if isinstance(scenario.path, str | PresetConfig):
+        notes.append(
+            "service times of the preset's stages are assumptions (data/stages.csv); sidecars and the endpoint picker are "
+            "set to measured figures (data/platform.csv)"
+        )
+    if any(d.moves for d in scenario.deployments):
+        notes.append(
+            "cold starts: image, extraction, engine start and compilation are published figures; schedule, node, driver, container "
+            "and storage bandwidth are assumptions unless you set them (data/platform.csv)"
+        )
+    return notes

@@ -139,6 +139,10 @@ def show(results: list[Result], out: Path | None, console: Console | None = None
     for title, frame in _groups(first):
         console.print(_group_table(title, frame))
         console.print()
+    if first.meta.get("stages"):
+        console.print(_stage_table(first))
+        console.print()
+    _print_pods(console, first)
     _print_cost(console, first)
     _print_basis(console, first)
     if out is not None:
@@ -171,6 +175,56 @@ def _group_table(title: str, frame: pd.DataFrame) -> Table:
             escape(name), f"{row.arrived:,}", f"{row.attainment:.2%}", *(_number(v * 1e3) for v in times)
         )
     return table
+
+
+def _stage_table(result: Result) -> Table:
+    """Queue and service of each stage of the path."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("stage")
+    for name in ("attempts", "failed", "queue, ms", "p99", "service, ms", "p99", "utilisation"):
+        table.add_column(name, justify="right")
+    for row in rows_of(result.stage_table()):
+        times = (row.queue_mean_s, row.queue_p99_s, row.service_mean_s, row.service_p99_s)
+        use = f"{row.utilisation:.1%}" if math.isfinite(row.utilisation) else "-"
+        table.add_row(
+            escape(row.stage),
+            f"{row.attempts:,}",
+            f"{row.failed:.1%}",
+            *(_number(t * 1e3) for t in times),
+            use,
+        )
+    return table
+
+
+def _print_pods(console: Console, result: Result) -> None:
+    """What autoscaling and cold starts did, where pods came or went."""
+    kinds = result.events["kind"].value_counts()
+    moved = [
+        f"{kinds[k]:,} {k.replace('_', ' ')}"
+        for k in ("scale_up", "scale_down", "evicted", "node_ready", "node_failed", "requests_lost")
+        if k in kinds
+    ]
+    if moved:
+        console.print(f"pods: {len(result.instances):,} in all; " + ", ".join(moved))
+    if len(result.starts):
+        took = (
+            (result.starts["end_s"] - result.starts["start_s"])
+            .groupby(result.starts["phase"], sort=False)
+            .mean()
+        )
+        console.print(
+            "cold start, mean seconds of each phase: "
+            + ", ".join(f"{phase} {s:.3g}" for phase, s in took.items())
+        )
+    if len(result.nodes):
+        held = float(result.nodes["used_gpu_s"].sum())
+        paid = float((result.nodes["gpus"] * (result.nodes["end_s"] - result.nodes["start_s"])).sum())
+        worst = result.meta.get("fragmentation") or 0.0
+        console.print(
+            f"nodes: {len(result.nodes)}, pods hold {held / paid if paid else 0:.1%} of the GPU time paid for; free GPUs that a waiting pod could not use: {worst:.0%} at worst"
+        )
+    if moved or len(result.starts) or len(result.nodes):
+        console.print()
 
 
 def _cell(row: pd.Series, scale: float = 1.0) -> str:

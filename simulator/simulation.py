@@ -9,7 +9,7 @@ from simulator.cluster.fleets import Fleets
 from simulator.cluster.router import Router, fixed_choices, make_router
 from simulator.cluster.run import Progress, in_one_pass
 from simulator.engine.uncached import StepSeconds
-from simulator.notes import facts, notes_of, stretched
+from simulator.notes import assumed, facts, notes_of, stretched
 from simulator.platform import Platform, plain, pods_at_most, watches_all
 from simulator.resolved import QueueKey, Steps, build_replicas, resolve_deployment
 from simulator.result import Result
@@ -71,7 +71,7 @@ def simulate(
     meta = {
         "scenario": scenario.to_mapping(), "seed": seed, "version": _version(), "method": used, "steps": steps,
         "partial": stopped_at is not None, "slo": scenario.slo.model_dump(), "prices": scenario.prices.model_dump(),
-        "notes": [*said, *notes_of(found, step_seconds, queue_key, stopped_at, unsent),
+        "notes": [*said, *notes_of(found, step_seconds, queue_key, stopped_at, unsent), *assumed(scenario),
                   *(n for r, p in zip(found, fleets.parts, strict=True) for n in stretched(r, p, table, step_seconds))],
         "traffic_classes": _classes(scenario, table), "tenants": list(table.tenants),
         "deployments": [facts(r, step_seconds) for r in found],

@@ -122,3 +122,18 @@ def test_charts_of_a_run():
     parts = next(iter(spec(charts.bill_bars(bill(run), 0.25))["datasets"].values()))
     assert sum(p["usd"] for p in parts) == pytest.approx(bill(run)["usd"].sum())
     assert parts[0]["usd"] == pytest.approx(parts[1]["usd"] / 3)
+
+
+def test_waterfall_and_load_charts():
+    import pandas as pd
+
+    fall = pd.DataFrame({"stage": ["a", "llm", "audit"], "part": ["queue", "decode", "service"], "start_s": [0.0, 0.1, 0.5],
+                         "seconds": [0.1, 0.4, 0.2], "share": [0.2, 0.8, 0.4], "critical": [True, True, False]})  # fmt: skip
+    found = spec(charts.waterfall(fall))
+    (values,) = found["datasets"].values()
+    assert [v["end"] for v in values] == pytest.approx([100, 500, 700])  # ms
+    assert values[2]["label"] == "audit (not waited for)"
+    long = spec(charts.waterfall(fall.assign(seconds=fall["seconds"] * 100)))
+    assert "[s]" in long["encoding"]["x"]["title"]
+    load = pd.DataFrame({"policy": list("aabb"), "load": [1, 2, 1, 2], "y": [1.0, 2.0, 2.0, 4.0]})
+    assert len(spec(charts.over_load(load, "y", "y [s]", limit=3.0))["layer"]) == 2

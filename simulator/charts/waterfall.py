@@ -5,8 +5,9 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from simulator.charts.theme import LIMIT, title
+from simulator.charts.theme import COLOURS, LIMIT, title
 
+MORE = ("#882255", "#44AA99")  # after Tol, where eight colours are not enough
 PARTS = ("queue", "service", "front end", "prefill", "decode", "before", "after")
 
 
@@ -42,9 +43,9 @@ def over_load(
     scale = alt.Scale(type="log") if log else alt.Scale()
     encoded = alt.Y(f"{y}:Q", title=y_title, scale=scale)
     order = frame["policy"].drop_duplicates().tolist()
-    shape = alt.Shape("policy:N", sort=order, legend=alt.Legend(columns=5))
+    colours = alt.Scale(domain=order, range=[*COLOURS, *MORE])
     lines = alt.Chart(frame).mark_line(point={"size": 45}).encode(
-        x=x, y=encoded, color=alt.Color("policy:N", sort=order, legend=alt.Legend(columns=5)), shape=shape,
+        x=x, y=encoded, color=alt.Color("policy:N", scale=colours, legend=alt.Legend(columns=5)),
         tooltip=["policy", "load", alt.Tooltip(f"{y}:Q", format=".3g")],
     )  # fmt: skip
     layers = [lines]
