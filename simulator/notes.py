@@ -16,7 +16,7 @@ def facts(r: Resolved, step_seconds: StepSeconds | None) -> dict[str, Any]:
     step = r.step_time
     return {
         "name": r.config.name, "model": r.model.name, "gpu": r.gpu.name, "replicas": r.config.replicas,
-        "gpus_per_replica": r.settings.gpus, "num_gpu_blocks": r.settings.num_gpu_blocks,
+        "gpus_per_replica": r.gpus, "num_gpu_blocks": r.settings.num_gpu_blocks,
         "step_time": "your own function" if step_seconds else step.kind,
         "trust": "user" if step_seconds else step.trust, "source": "given in code" if step_seconds else step.source,
         "engine": {k: list(v) if isinstance(v, tuple) else v for k, v in r.settings.flags().items()},
@@ -78,6 +78,10 @@ def assumed(scenario: Scenario) -> list[str]:
         notes.append(
             "service times of the preset's stages are assumptions (data/stages.csv); sidecars and the endpoint picker are "
             "set to measured figures (data/platform.csv)"
+        )
+    if any(d.expert_parallel for d in scenario.deployments):
+        notes.append(
+            "expert_parallel: ranks step together, but spread experts and the exchange between ranks are not in the step time"
         )
     if any(d.moves for d in scenario.deployments):
         notes.append(

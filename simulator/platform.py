@@ -113,7 +113,7 @@ class Platform:
                 -1,
                 r.gpu.name,
                 e.tensor_parallel_size,
-                e.pipeline_parallel_size,
+                e.pipeline_parallel_size * d.data_parallel_size,
                 d.priority,
                 d.across_nodes,
             )
@@ -121,7 +121,7 @@ class Platform:
                 self.supply.check(template)
             weights = d.pod.weights_bytes
             if weights is None:
-                weights = r.settings.capacity.weight_bytes * r.settings.gpus
+                weights = r.settings.capacity.weight_bytes * r.gpus
             pods = Pods(
                 d.name, part, template, d.pod, float(weights), self.course, self.supply, numbers,
                 partial(self._opened, first),

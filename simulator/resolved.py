@@ -12,7 +12,7 @@ from simulator.cluster.clients import Clients
 from simulator.cluster.replicas import Replicas
 from simulator.engine.api_server import ApiServerConfig
 from simulator.engine.build import POLICIES, config_record, request_records
-from simulator.engine.config import EngineSettings, resolve
+from simulator.engine.config import EngineConfig, EngineSettings, resolve
 from simulator.engine.profiled import ProfileStepTime, build_profiled
 from simulator.engine.serving import Batching, engine_for
 from simulator.engine.state import CONTINUOUS, KEYED, WHOLE, allocate
@@ -43,6 +43,11 @@ class Resolved:
     batching: Batching
     profile: Profile | None = None
 
+    @property
+    def gpus(self) -> int:
+        """GPUs of one pod."""
+        return self.settings.gpus * self.config.data_parallel_size
+
 
 def resolve_deployment(scenario: Scenario, index: int) -> Resolved:
     """Look up and check deployment ``index``. Raises ServelabError naming the deployment."""
@@ -50,7 +55,10 @@ def resolve_deployment(scenario: Scenario, index: int) -> Resolved:
     try:
         model, gpu = d.model_spec(scenario.base_dir), d.gpu_spec()
         batching = d.serving.batching()
-        settings = resolve(engine_for(d.serving, d.engine), model, gpu)
+        engine = engine_for(d.serving, d.engine)
+        if d.expert_parallel:
+            engine = _in_lockstep(d, engine, model)
+        settings = resolve(engine, model, gpu)
         if settings.pipeline_parallel_size > 1:
             raise ServelabError(
                 f"engine.pipeline_parallel_size={settings.pipeline_parallel_size}: memory is worked out, but batches "
@@ -66,6 +74,20 @@ def resolve_deployment(scenario: Scenario, index: int) -> Resolved:
         return Resolved(d, model, gpu, settings, time, work(model, settings), server, batching, profile)
     except ServelabError as problem:
         raise ServelabError(f"deployments.{index} ({d.name}): {problem}") from None
+
+
+def _in_lockstep(d: Deployment, engine: EngineConfig, model: ModelSpec) -> EngineConfig:
+    """The engine of a rank that steps together with the others of its pod."""
+    if d.data_parallel_size == 1 or not model.moe_layers or d.serving.kind != "continuous":
+        raise ServelabError(
+            f"expert_parallel needs data_parallel_size above 1, a model with experts and continuous serving; got "
+            f"{d.data_parallel_size}, {model.name} with {model.moe_layers} MoE layers, {d.serving.kind}"
+        )
+    if engine.async_scheduling:
+        raise ServelabError(
+            "engine.async_scheduling=True: ranks in lockstep are simulated with synchronous scheduling only"
+        )
+    return engine.model_copy(update={"async_scheduling": False})
 
 
 def build_replicas(
@@ -97,6 +119,7 @@ def build_replicas(
         fronts=server.processes, named_streams=table.names_own_streams, batching=b.code,
         delay=b.delay_s, from_idle=b.from_idle, visible=b.visible, max_pending=b.max_pending,
         queue_timeout=b.queue_timeout_s, share=b.instances,
+        lockstep=r.config.data_parallel_size if r.config.expert_parallel else 1,
     )  # fmt: skip
     if b.code == WHOLE:
         config["budget"][0] = r.settings.max_num_seqs * r.settings.max_model_len
@@ -104,12 +127,12 @@ def build_replicas(
     config["timeline"][0] = max(1.0, np.ceil(last / 100_000))
     return Replicas(
         allocate(
-            config, rows, pods * b.instances, levels=levels, segment_stream=table.segment_stream,
+            config, rows, pods * b.instances * r.config.data_parallel_size, levels=levels, segment_stream=table.segment_stream,
             segment_tokens=table.segment_tokens, step_params=r.step_time.params,
             step_rows=STEP_ROWS if steps != "off" else 0, windows=int(last / config["timeline"][0]) + 16,
             sizes=b.sizes,
         ),
-        step_seconds, r.config.name, b.instances,
+        step_seconds, r.config.name, b.instances * r.config.data_parallel_size,
     )  # fmt: skip
 
 

@@ -68,6 +68,13 @@ class Deployment(_Part):
         default=1, ge=0, le=100_000, description="pods at the start; for good without an autoscaler"
     )
     traffic_classes: tuple[str, ...] = Field(default=(), description="classes it serves; none: all")
+    data_parallel_size: int = Field(
+        default=1, ge=1, le=256, description="engines of one pod, each on GPUs of its own"
+    )
+    expert_parallel: bool = Field(
+        default=False,
+        description="experts are spread over the engines of a pod, which then step together (MoE only)",
+    )
     autoscaler: AutoscalerConfig = NoneConfig()
     metrics: MetricsConfig = MetricsConfig()
     pod: PodConfig = PodConfig()

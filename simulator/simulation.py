@@ -82,7 +82,7 @@ def simulate(
 
 def _fixed(scenario: Scenario, fleets: Fleets, router: Router, table: RequestTable) -> np.ndarray | None:
     """The pod of each request where that is known beforehand, and nothing depends on how they fare."""
-    if table.reacts or fleets.in_step or not plain(scenario):
+    if table.reacts or any(part.width > 1 for part in fleets.parts) or not plain(scenario):
         return None
     return fixed_choices(router, len(table))
 

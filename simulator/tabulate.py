@@ -192,7 +192,7 @@ def _empty_instances(rows: int, deployment: int, r: Resolved) -> Columns:
     out = records.empty("instances", rows)
     out["deployment"][:] = deployment
     out["gpu"][:] = r.gpu.name
-    out["gpus"][:] = r.settings.gpus
+    out["gpus"][:] = r.gpus
     return out
 
 

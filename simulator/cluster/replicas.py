@@ -26,7 +26,7 @@ class Replicas:
         self, fleet: Fleet, step_seconds: StepSeconds | None = None, name: str = "", width: int = 1
     ) -> None:
         self.fleet, self.name, self.width = fleet, name, width
-        self.shared = bool(fleet.config[0].share > 1)
+        self.shared = bool(fleet.config[0].share > 1 or fleet.config[0].lockstep > 1)
         self.handle = handle(fleet)
         self._unfinished = fleet.replica["unfinished"].view(np.ndarray)
         self._by_pod = {

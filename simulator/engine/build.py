@@ -42,6 +42,7 @@ def config_record(flags: Mapping[str, Any], **extra: Any) -> np.ndarray:
     c.timeline = 1.0
     c.visible = NONE
     c.share = 1
+    c.lockstep = 1
     c.max_pending = NONE
     c.queue_timeout = np.inf
     for name, value in extra.items():

@@ -37,6 +37,38 @@ def decode_span(H, j, k):
 
 
 @compiled
+def barrier(H, j, t):
+    """When replica ``j``, which would plan at ``t``, may: ranks in lockstep begin their batches together [s]."""
+    n = A.config(H)[0].lockstep
+    if n == 1:
+        return t
+    lead = A.replica(H)[j - j % n]
+    return lead.wave if t <= lead.wave else max(t, lead.wave_end)
+
+
+@compiled
+def join_wave(H, j, b):
+    """Batch ``b`` of rank ``j`` becomes part of the batches that begin with it: all of them last as long as the longest.
+
+    Ranks without requests run a dummy batch meanwhile, which takes no longer than the others.
+    """
+    n = A.config(H)[0].lockstep
+    first = j - j % n
+    lead = A.replica(H)[first]
+    if b.scheduled != lead.wave or lead.wave_end == 0:
+        lead.wave = b.scheduled
+        lead.wave_end = b.end
+    lead.wave_end = max(lead.wave_end, b.end)
+    for k in range(first, first + n):
+        c = A.replica(H)[k]
+        other = A.batch(H)[k, (c.updated + 1) & 1]
+        if c.in_flight > 0 and other.scheduled == lead.wave:
+            other.end = lead.wave_end
+            other.gpu = lead.wave_end - other.start
+            c.gpu_free = other.end
+
+
+@compiled
 def begin(H, j, now):
     """Time the batch just planned at ``now`` [s]: the host prepares it, then the GPU takes it in turn."""
     cfg, c = A.config(H)[0], A.replica(H)[j]
@@ -50,6 +82,8 @@ def begin(H, j, now):
     b.start = max(now + cfg.host, owner.gpu_free)
     b.end = b.start + b.gpu
     owner.gpu_free = b.end
+    if cfg.lockstep > 1:
+        join_wave(H, j, b)
     b.running = c.running
     b.waiting = c.waiting
     b.used = c.reserved if cfg.batching == RESERVED else cfg.blocks - 1 - free_blocks(H, j)
@@ -135,9 +169,9 @@ def peek(H, j):
     if c.phase == WAIT:
         return A.batch(H)[j, (c.updated + 1) & 1].end
     if c.in_flight > 0 or c.running > 0:
-        return c.decision
+        return barrier(H, j, c.decision)
     ready = A.requests(H)[c.front_head].ready if c.front_head != NONE else np.inf
-    return max(c.decision, min(launches_at(H, j), ready, next_arrival(H, j)))
+    return barrier(H, j, max(c.decision, min(launches_at(H, j), ready, next_arrival(H, j))))
 
 
 @compiled
@@ -174,6 +208,7 @@ def run(H, j, until, most):
             if ready == np.inf:
                 continue
             now = max(now, ready)
+        now = barrier(H, j, now)
         if now >= until:
             outside(H, j, until, True)
             return REACHED

@@ -72,7 +72,7 @@ REPLICA = np.dtype(
         ("busy", "f8"), ("prefill_busy", "f8"), ("pairs", "f8"), ("k", "i8"), ("updated", "i8"),
         ("hashed_k", "i8"), ("sequence", "i8"), ("steps", "i8"), ("prefill_tokens", "i8"),
         ("decode_tokens", "i8"), ("decode_kv", "i8"), ("prefill_kv", "i8"), ("sampled", "i8"),
-        ("context", "i8"), ("preemptions", "i8"), ("queued_tokens", "i8"), ("hit_tokens", "i8"), ("reserved", "i8"), ("padded", "i8"),
+        ("context", "i8"), ("preemptions", "i8"), ("queued_tokens", "i8"), ("hit_tokens", "i8"), ("reserved", "i8"), ("padded", "i8"), ("wave", "f8"), ("wave_end", "f8"),
         ("lookup_tokens", "i8"), ("started", "i8"), ("unfinished", "i8"),
         ("most_decodes", "i8"), ("most_prefill", "i8"), ("most_kv", "i8"),
         ("running", "i4"), ("decoding", "i4"), ("prefilling", "i4"), ("waiting", "i4"), ("run_head", "i4"),
@@ -95,7 +95,7 @@ CONFIG = np.dtype(
         ("max_queued", "i8"), ("max_queued_tokens", "i8"), ("timeouts", "i8"), ("step_code", "i8"),
         ("sample_steps", "i8"), ("compose", "i8"), ("fronts", "i8"), ("named_streams", "i8"),
         ("delay", "f8"), ("queue_timeout", "f8"), ("batching", "i8"), ("from_idle", "i8"), ("visible", "i8"), ("max_pending", "i8"),
-        ("share", "i8"),
+        ("share", "i8"), ("lockstep", "i8"),
     ],
     align=True,
 )  # fmt: skip
