@@ -47,8 +47,10 @@ def main(share: float = 1.0) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     ups = result.events["kind"].value_counts()
     print(result.counts())
-    print(f"{took:.0f} s of computing, {peak:.2f} GiB at most, {int(result.timeline['steps'].sum()):,} batches, "
-          f"{len(result.instances)} pods; {ups.to_dict()}")
+    print(
+        f"{took:.0f} s of computing, {peak:.2f} GiB at most, {int(result.timeline['steps'].sum()):,} batches, "
+        f"{len(result.instances)} pods; {ups.to_dict()}"
+    )
     print(result.verdict())
 
 
