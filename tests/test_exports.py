@@ -19,6 +19,7 @@ from simulator.export.tokens import token_times
 from simulator.export.vllm_bench import bench_result, write_bench
 from simulator.records import State, empty
 from simulator.result import Result
+from simulator.scenario import Scenario
 from simulator.simulation import simulate
 from simulator.workload.trace import read_trace
 
@@ -46,7 +47,9 @@ def measured(real: dict) -> Result:
     q["state"][:] = np.where(done, State.COMPLETED, State.REJECTED)
     q["arrival_s"] = start
     q["first_token_s"] = np.where(done, [t[0] for t in tokens], np.nan)
+    q["llm_first_token_s"] = q["first_token_s"]
     q["end_s"] = np.array([t[-1] for t in tokens])
+    q["llm_end_s"] = q["end_s"]
     q["prompt_tokens"][:], q["generated_tokens"][:] = real["input_lens"], real["output_lens"]
     steps = empty("steps", sum(map(len, tokens)))
     steps["replica"] = np.repeat(np.arange(n), [len(t) for t in tokens])
@@ -189,3 +192,12 @@ def test_parquet_carries_units(run, tmp_path):
     assert schema.field("arrival_s").metadata == {b"unit": b"s", b"meaning": b"when the client sent it"}
     assert pq.read_schema(folder / "interruptions.parquet").field("to_s").metadata[b"unit"] == b"s"
     assert Result.load(folder).interruptions.equals(run.interruptions)
+
+
+def test_answers_that_come_whole_have_no_token_times(tmp_path):
+    from systems import scenario as small
+
+    raw = small().to_mapping()
+    raw["deployments"][0] |= {"serving": {"kind": "static"}, "engine": {"max_model_len": 1024}}
+    with pytest.raises(ServelabError, match="serving.kind=static: its answers come whole"):
+        token_times(simulate(Scenario.of(raw), steps="full"))

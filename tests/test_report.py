@@ -102,3 +102,11 @@ def test_it_opens_from_disk_in_a_browser(page, scheme, width):
         assert said == [] and tab.evaluate("document.documentElement.scrollWidth") <= width
         assert shown == len(tab.query_selector_all("figure")) >= 6
         browser.close()
+
+
+def test_a_report_of_a_path_shows_where_the_time_goes(tmp_path):
+    from systems import scenario as small
+
+    raw = small(router={"kind": "least_outstanding"}).to_mapping() | {"path": "microservices"}
+    text = write_report([simulate(Scenario.of(raw))], tmp_path / "r.html").read_text()
+    assert text.count("Where the time of a request goes") >= 2 and "guardrail_out" in text

@@ -17,14 +17,8 @@ import numpy as np
 import pandas as pd
 
 from simulator.errors import ServelabError
+from simulator.explain import PHASES
 from simulator.result import Result
-
-PHASES = (
-    ("front end", "arrival_s", "engine_s"),
-    ("queue", "engine_s", "scheduled_s"),
-    ("prefill", "scheduled_s", "first_token_s"),
-    ("decode", "first_token_s", "end_s"),
-)
 
 
 def write_trace_events(
@@ -97,7 +91,7 @@ def _request(q: pd.Series, pid: int) -> Iterator[dict[str, Any]]:
     about = {k: int(q[k]) for k in ("prompt_tokens", "generated_tokens", "cached_tokens", "preemptions")}
     name = f"request {int(q['request_id'])}"
     yield {**one, "ph": "b", "name": name, "ts": _us(q["arrival_s"]), "args": about}
-    for phase, start, end in PHASES:
+    for phase, (start, end) in PHASES.items():
         until = q[end] if not np.isnan(q[end]) else q["end_s"]
         if not np.isnan(q[start]) and until > q[start]:
             yield {**one, "ph": "b", "name": phase, "ts": _us(q[start])}

@@ -26,6 +26,12 @@ def token_times(result: Result) -> list[np.ndarray]:
     Raises ServelabError when batches were not logged, or do not fit the requests.
     """
     need_all_steps(result)
+    for d in result.meta.get("scenario", {}).get("deployments", []):
+        kind = d.get("serving", {}).get("kind", "continuous")
+        if kind not in ("continuous", "orca"):
+            raise ServelabError(
+                f"deployment {d.get('name')!r} has serving.kind={kind}: its answers come whole, tokens have no times of their own"
+            )
     q, steps = result.requests, result.steps
     whose = [column(f, "deployment").astype(np.int64) << 32 | column(f, "replica") for f in (q, steps)]
     order = np.lexsort((column(steps, "end_s"), whose[1]))
@@ -33,8 +39,8 @@ def token_times(result: Result) -> list[np.ndarray]:
     names, begin = np.unique(whose[1][order], return_index=True)
     bounds = [*begin.tolist(), len(ends)]
     out: list[np.ndarray] = [np.zeros(0)] * len(q)
-    done = completed(q)
-    first_s, end_s = column(q, "first_token_s"), column(q, "end_s")
+    done = completed(q) & (column(q, "replica") >= 0)  # the others came from a cache
+    first_s, end_s = column(q, "llm_first_token_s"), column(q, "llm_end_s")
     gaps = result.interruptions.sort_values(["request_id", "from_s"])
     gap_of, gap_from, gap_to = (column(gaps, c) for c in ("request_id", "from_s", "to_s"))
     ids, wanted = column(q, "request_id"), column(q, "generated_tokens")

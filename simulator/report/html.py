@@ -16,6 +16,7 @@ from simulator.charts.groups import group_bars
 from simulator.charts.latency import latency_cdf
 from simulator.charts.theme import to_svg
 from simulator.charts.timeline import timeline
+from simulator.charts.waterfall import waterfall
 from simulator.cost.bill import COSTS, bill, known_cost
 from simulator.errors import ServelabError
 from simulator.metrics import completed, latency, rows_of
@@ -126,6 +127,11 @@ def _latencies(result: Result) -> list[dict[str, str]]:
         if any(np.isfinite(v).any() for v in series.values()):
             limit = None if differ(result.meta) else slo.limits().get(name)
             out.append(_picture(latency_cdf(series, label, limit, slo.attainment)))
+    if result.meta.get("stages") and done.any():
+        out += [
+            _picture(waterfall(result.waterfall(p), f"percentile {p} of end-to-end latency"))
+            for p in (50, 99)
+        ]
     return out
 
 
