@@ -8,6 +8,7 @@ import numpy as np
 from simulator.cluster.fleets import Fleets
 from simulator.cluster.router import Router, fixed_choices, make_router
 from simulator.cluster.run import Progress, in_one_pass
+from simulator.cost.prices import own_rows
 from simulator.engine.uncached import StepSeconds
 from simulator.notes import assumed, facts, notes_of, stretched
 from simulator.platform import Platform, plain, pods_at_most, watches_all
@@ -71,6 +72,7 @@ def simulate(
     meta = {
         "scenario": scenario.to_mapping(), "seed": seed, "version": _version(), "method": used, "steps": steps,
         "partial": stopped_at is not None, "slo": scenario.slo.model_dump(), "prices": scenario.prices.model_dump(),
+        "price_rows": own_rows(scenario.prices, scenario.base_dir),
         "notes": [*said, *notes_of(found, step_seconds, queue_key, stopped_at, unsent), *assumed(scenario),
                   *(n for r, p in zip(found, fleets.parts, strict=True) for n in stretched(r, p, table, step_seconds))],
         "traffic_classes": _classes(scenario, table), "tenants": list(table.tenants),

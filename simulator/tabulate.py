@@ -154,9 +154,10 @@ def _stack(tables: list[Columns]) -> Columns:
 
 
 def _work(out: Columns, i: int, r: Resolved, c: Mapping[str, Any]) -> None:
-    """What a pod has done, from its counters ``c``, into row ``i``."""
-    out["busy_s"][i] = c["busy"]
-    out["prefill_busy_s"][i] = c["prefill_busy"]
+    """What a pod has done, from its counters ``c``, into row ``i``. Ranks work side by side: their busy time is averaged."""
+    ranks = r.config.data_parallel_size
+    out["busy_s"][i] = c["busy"] / ranks
+    out["prefill_busy_s"][i] = c["prefill_busy"] / ranks
     w, tokens = r.work, c["prefill_tokens"] + c["decode_tokens"]
     pairs, read = c["pairs"] + c["decode_kv"], c["decode_kv"] + c["prefill_kv"]
     out["flops"][i] = (

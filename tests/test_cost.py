@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from simulator.catalog import load_prices
-from simulator.cost.bill import Unit, bill, cheapest, cost_summary, peak, rented_s, units
+from simulator.cost.bill import bill, cost_summary
 from simulator.cost.prices import Offer, PricesConfig, offers
+from simulator.cost.rentals import Unit, cheapest, peak, stretches, units
 from simulator.errors import ServelabError
 from simulator.result import Result
 
@@ -77,7 +78,7 @@ spans = st.lists(
 @given(spans, st.integers(1, 4))
 def test_rented_time_covers_the_replicas(intervals, slots):
     plan = [Unit(Offer("p", "i", "g", slots, "", 1.0, "", ""), 1, slots)] * -(-peak(intervals) // slots)
-    seconds = rented_s(plan, intervals)
+    seconds = [sum(b - a for a, b in spans) for spans in stretches(plan, intervals)]
     work = sum(b - a for a, b in intervals)
     assert work <= sum(seconds) * slots <= work * slots
     if slots == 1:

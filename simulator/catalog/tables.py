@@ -62,6 +62,33 @@ def load_prices() -> "pd.DataFrame":
 
 
 @lru_cache
+def load_billing() -> Mapping[str, tuple[float, float, str, str]]:
+    """How providers count time: provider -> granularity [s], least time billed [s], source, as_of."""
+    return MappingProxyType(
+        {
+            row["provider"]: (
+                float(row["granularity_s"]), float(row["minimum_s"]), row["source"], row["as_of"]
+            )
+            for row in _rows("billing.csv")
+        }
+    )  # fmt: skip
+
+
+@lru_cache
+def load_commitments() -> tuple[Mapping[str, str], ...]:
+    """Discounts for a binding term, as text by column: provider, commitment, term_months, upfront_fraction,
+    discount_fraction (of the on-demand price), as_of, source.
+    """
+    return tuple(_rows("commitments.csv"))
+
+
+@lru_cache
+def load_api_prices() -> tuple[Mapping[str, str], ...]:
+    """Paid APIs, as text by column: model, input_, output_ and cached_input_usd_per_1m_tokens, as_of, source."""
+    return tuple(_rows("api_prices.csv"))
+
+
+@lru_cache
 def load_stages() -> tuple[Mapping[str, str], ...]:
     """The stages of an application around an LLM, as text by column: stage, after, workers, mean_s [s], cv, ..."""
     return tuple(_rows("stages.csv"))

@@ -1,147 +1,44 @@
-"""The bill of a run: billed instances x price, and what a token then costs.
-
-GPUs are billed as whole instances, from the start of the first replica on one to the end of its last, to the
-second. The instances of a deployment are the cheapest combination of one provider and region that holds its
-replicas at their peak; a replica is kept on one instance where one is large enough. Deployments do not
-share instances. Where the scenario has nodes these are billed, whole, whoever is on them. Storage, network, minimum billing times and commitments are not in this bill.
-"""
+"""The bill of a run, a line for each thing paid for, and what a token then costs."""
 
 import datetime as dt
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
 from simulator import metrics
-from simulator.catalog import find_gpu, load_prices
-from simulator.cost.prices import Offer, PricesConfig, offers, own_prices
+from simulator.cost.lines import LINE, Line, other_lines
+from simulator.cost.prices import PricesConfig
+from simulator.cost.rentals import Rental, horizon_s, rentals
 from simulator.errors import ServelabError
 from simulator.result import Result
 
-Interval = tuple[float, float]  # start, end [s]
 BILL = ["item", "quantity", "unit", "unit_price_usd", "usd", "source", "as_of"]
-
-
-@dataclass(frozen=True)
-class Unit:
-    """``machines`` instances bought together, which hold ``slots`` replicas.
-
-    More than one machine: a replica too large for one of them spans them all.
-    """
-
-    offer: Offer
-    machines: int
-    slots: int
-
-    @property
-    def usd_per_hour(self) -> float:
-        return self.machines * self.offer.usd_per_hour
-
+HOURS_PER_MONTH, HOURS_PER_YEAR = 730.0, 8760.0
 
 COSTS = {
-    "usd": "bill of the run", "usd_per_hour": "per hour", "usd_per_1m_output_tokens": "per 1M output tokens",
-    "usd_per_1m_total_tokens": "per 1M tokens, prompt and output",
+    "usd": "bill of the run", "usd_per_hour": "per hour", "usd_per_month": "per month of 730 hours like this run",
+    "usd_per_year": "per year of 8,760 hours like this run", "usd_per_request": "per request",
+    "usd_per_1m_output_tokens": "per 1M output tokens, prompts included",
+    "usd_per_1m_total_tokens": "per 1M tokens, prompt and output (blended)",
     "usd_per_1m_output_tokens_within_slo": "per 1M output tokens within SLO",
     "usd_per_1k_requests": "per 1,000 requests",
+    "usd_per_1m_input_tokens_by_gpu_time": "per 1M input tokens, bill split by GPU time of prefill",
+    "usd_per_1m_output_tokens_by_gpu_time": "per 1M output tokens, bill split by GPU time of decode",
 }  # fmt: skip
 
 
-def units(found: Iterable[Offer], gpus: int) -> list[Unit]:
-    """How replicas of ``gpus`` GPUs fit each offer; without offers too small where one is large enough."""
-    found = list(found)
-    whole = [Unit(o, 1, o.gpu_count // gpus) for o in found if o.gpu_count >= gpus]
-    return whole or [Unit(o, math.ceil(gpus / o.gpu_count), 1) for o in found]
+def prices_of(result: Result, prices: PricesConfig | None = None) -> PricesConfig:
+    """``prices``, or those of the result's scenario."""
+    return (
+        PricesConfig.model_validate_json(_json(result.meta.get("prices") or {})) if prices is None else prices
+    )
 
 
-def cheapest(choices: Iterable[Unit], replicas: int) -> list[Unit]:
-    """The cheapest units, of one provider and region, that hold ``replicas``; the largest first.
+def _json(value: object) -> str:
+    import json
 
-    >>> one = Offer("a", "one", "h100", 1, "", 7.0, "", "")
-    >>> eight = Offer("a", "eight", "h100", 8, "", 40.0, "", "")
-    >>> [u.offer.instance_type for u in cheapest(units([one, eight], gpus=1), 9)]
-    ['eight', 'one']
-    >>> [u.offer.instance_type for u in cheapest(units([one, eight], gpus=1), 6)]
-    ['eight']
-    """
-    places: dict[tuple[str, str], list[Unit]] = {}
-    for unit in choices:
-        places.setdefault((unit.offer.provider, unit.offer.region), []).append(unit)
-    plans = [_cover(same, replicas) for same in places.values()]
-    best = min(plans, key=lambda plan: (math.fsum(u.usd_per_hour for u in plan), len(plan)))
-    return sorted(best, key=lambda u: -u.slots)
-
-
-def _cover(choices: list[Unit], replicas: int) -> list[Unit]:
-    """Cheapest multiset of ``choices`` with at least ``replicas`` slots, by dynamic programming."""
-    cost, last = [0.0], [choices[0]]
-    for n in range(1, replicas + 1):
-        usd, unit = min(
-            ((cost[max(0, n - u.slots)] + u.usd_per_hour, u) for u in choices), key=lambda pair: pair[0]
-        )
-        cost.append(usd)
-        last.append(unit)
-    plan, n = [], replicas
-    while n > 0:
-        plan.append(last[n])
-        n -= last[n].slots
-    return plan
-
-
-def peak(intervals: Iterable[Interval]) -> int:
-    """Most intervals open at one time; one that ends when another starts makes room for it.
-
-    >>> peak([(0, 10), (5, 20), (10, 15)])
-    2
-    """
-    changes = sorted(change for a, b in intervals if b > a for change in ((a, 1), (b, -1)))
-    level = top = 0
-    for _, change in changes:
-        level += change
-        top = max(top, level)
-    return top
-
-
-@dataclass
-class _Rented:
-    unit: Unit
-    billed_s: float = 0.0
-    since_s: float = 0.0
-    ends_s: list[float] = field(default_factory=list)
-
-    def advance(self, time_s: float) -> None:
-        """Drop replicas that have ended; with the last one the unit is given back."""
-        if self.ends_s and max(self.ends_s) <= time_s:
-            self.billed_s += max(self.ends_s) - self.since_s
-            self.ends_s = []
-        self.ends_s = [e for e in self.ends_s if e > time_s]
-
-
-def rented_s(plan: list[Unit], intervals: Iterable[Interval]) -> list[float]:
-    """Seconds for which each unit of ``plan`` is billed when replicas run over ``intervals`` [s].
-
-    A replica starts on a running unit with room, else on the first idle one.
-
-    >>> two = Unit(Offer("a", "two", "l4", 2, "", 2.0, "", ""), 1, 2)
-    >>> rented_s([two, two], [(0, 100), (0, 100), (40, 60), (80, 90)])
-    [100.0, 30.0]
-    """
-    rented = [_Rented(unit) for unit in plan]
-    for start_s, end_s in sorted((a, b) for a, b in intervals if b > a):
-        for r in rented:
-            r.advance(start_s)
-        running = (r for r in rented if r.ends_s and len(r.ends_s) < r.unit.slots)
-        idle = (r for r in rented if not r.ends_s)
-        chosen = next(running, None) or next(idle, None)
-        if chosen is None:
-            raise ServelabError(f"{len(plan)} instances have no room for a replica at {start_s:g} s")
-        if not chosen.ends_s:
-            chosen.since_s = start_s
-        chosen.ends_s.append(end_s)
-    for r in rented:
-        r.advance(math.inf)
-    return [float(r.billed_s) for r in rented]
+    return json.dumps(value)
 
 
 def bill(
@@ -149,97 +46,46 @@ def bill(
 ) -> pd.DataFrame:
     """The run's bill, a row an item: item, quantity, unit, unit_price_usd [USD/unit], usd, source, as_of.
 
-    ``prices`` is taken from the scenario, ``table`` from data/ where not given. A GPU in
+    ``prices`` is taken from the scenario, ``table`` from data/ and ``prices.file`` where not given. A GPU in
     ``prices.usd_per_gpu_hour`` is billed by GPU-hours; all others by whole instances (instance-hours).
 
     Raises ServelabError for a GPU without a price, and for an own price of an unknown GPU.
     """
-    prices = PricesConfig.model_validate(result.meta.get("prices") or {}) if prices is None else prices
-    own = own_prices(prices, set(result.instances["gpu"]))
-    listed = load_prices() if table is None else table
-    rows: list[tuple] = []
-    keys = result.instances[["deployment", "gpu", "gpus"]].drop_duplicates()
-    if len(result.nodes):
-        return pd.DataFrame(list(_nodes(result, listed, own, prices)), columns=BILL)
-    for deployment, gpu, gpus in keys.itertuples(index=False):
-        name = _deployment_name(result, int(deployment))
-        open_s = _intervals(result, int(deployment), gpu, int(gpus))
-        if gpu in own:
-            hours = int(gpus) * math.fsum(b - a for a, b in open_s) / 3600
-            usd = own[gpu]
-            source = f"your own price, prices.usd_per_gpu_hour.{gpu}"
-            rows.append((f"{name}: {gpu}", hours, "GPU-hour", usd, hours * usd, source, ""))
-            continue
-        plan = cheapest(units(offers(listed, gpu, prices), int(gpus)), peak(open_s))
-        hours_by: dict[Offer, float] = {}
-        count: dict[Offer, int] = {}
-        for unit, seconds in zip(plan, rented_s(plan, open_s), strict=True):
-            hours_by[unit.offer] = hours_by.get(unit.offer, 0.0) + unit.machines * seconds / 3600
-            count[unit.offer] = count.get(unit.offer, 0) + unit.machines
-        for offer, hours in hours_by.items():
-            how = prices.purchase.replace("_", " ")
-            item = f"{name}: {offer}, {how}, {count[offer]} at peak"
-            usd = hours * offer.usd_per_hour
-            rows.append((item, hours, "instance-hour", offer.usd_per_hour, usd, offer.source, offer.as_of))
+    prices = prices_of(result, prices)
+    rented = rentals(result, prices, table)
+    rows = [_machine_line(same) for same in _alike(rented)]
+    for item, lines in _by_item(other_lines(result, prices, rented, horizon_s(result))).items():
+        quantity, usd = math.fsum(x.quantity for x in lines), math.fsum(x.usd for x in lines)
+        last = lines[-1]
+        rows.append((item, quantity, last.unit, last.unit_price_usd, usd, last.source, last.as_of))
     return pd.DataFrame(rows, columns=BILL)
 
 
-def _nodes(
-    result: Result, listed: pd.DataFrame, own: Mapping[str, float], prices: PricesConfig
-) -> Iterator[tuple]:
-    """Lines of the nodes of a scenario that has them: whole machines, from when they run to when they are given back."""
-    how = prices.purchase.replace("_", " ")
-    for (pool, gpu, slots), rows in result.nodes.groupby(["pool", "gpu", "gpus"], sort=False):
-        card = str(gpu).partition(":")[0]  # of MIG slices
-        gpus = int(str(slots)) if card == gpu else find_gpu(card).gpus_per_node
-        hours = float((rows["end_s"] - rows["start_s"]).sum()) / 3600
-        if card in own:
-            source = f"your own price, prices.usd_per_gpu_hour.{card}"
-            yield (
-                f"nodes {pool}: {card}",
-                gpus * hours,
-                "GPU-hour",
-                own[card],
-                gpus * hours * own[card],
-                source,
-                "",
-            )
-            continue
-        unit = min(units(offers(listed, card, prices), gpus), key=lambda u: u.usd_per_hour)
-        offer = unit.offer
-        item = f"nodes {pool}: {offer}, {how}, {len(rows) * unit.machines} in all"
-        quantity = hours * unit.machines
-        yield (
-            item,
-            quantity,
-            "instance-hour",
-            offer.usd_per_hour,
-            quantity * offer.usd_per_hour,
-            offer.source,
-            offer.as_of,
-        )
+def _alike(rented: list[Rental]) -> list[list[Rental]]:
+    """Rentals that share a line."""
+    found: dict[tuple, list[Rental]] = {}
+    for r in rented:
+        found.setdefault((r.what, r.usd_per_unit_hour), []).append(r)
+    return list(found.values())
 
 
-def _deployment_name(result: Result, index: int) -> str:
-    known = result.meta.get("deployments") or []
-    return (
-        str(known[index].get("name", f"deployment {index}"))
-        if 0 <= index < len(known)
-        else f"deployment {index}"
-    )
+def _machine_line(same: list[Rental]) -> tuple:
+    from simulator.cost.rentals import peak
+
+    quantity = math.fsum(r.quantity for r in same)
+    item = same[0].what
+    if same[0].unit == "instance-hour":
+        item += f", {peak([(r.start_s, r.end_s) for r in same])} at peak"
+    usd = math.fsum(r.usd for r in same)
+    return item, quantity, same[0].unit, same[0].usd_per_unit_hour, usd, same[0].source, same[0].as_of
 
 
-def _ends_s(result: Result) -> np.ndarray:
-    end_s = metrics.column(result.instances, "end_s")
-    return np.where(np.isnan(end_s), metrics.duration_s(result.requests), end_s)
-
-
-def _intervals(result: Result, deployment: int, gpu: str, gpus: int) -> list[Interval]:
-    rows = result.instances
-    chosen = ((rows["deployment"] == deployment) & (rows["gpu"] == gpu) & (rows["gpus"] == gpus)).to_numpy()
-    return list(
-        zip(metrics.column(rows, "start_s")[chosen].tolist(), _ends_s(result)[chosen].tolist(), strict=True)
-    )
+def _by_item(lines: list[Line]) -> dict[str, list[Line]]:
+    found: dict[str, list[Line]] = {}
+    for line in lines:
+        named = f"{line.deployment}: {line.item}" if line.deployment else line.item
+        found.setdefault(named, []).append(line)
+    return found
 
 
 def staleness_days(as_of: str, today: dt.date) -> float:
@@ -278,27 +124,35 @@ def cost_summary(
 ) -> pd.DataFrame:
     """What the run cost: metric, value, unit, source, as_of, staleness_days (of the oldest price).
 
-    ``usd_per_hour`` is the bill over the time from the first start to the last end of a billed replica.
+    ``usd_per_hour`` is the bill over the time of the run: a run that is all peak makes a month that is all peak.
     Tokens and requests are those of completed requests; ``within_slo`` counts the output tokens of good ones
-    only. A cost per nothing is infinite. ``today`` (default: the date of the call) dates the staleness.
+    only. ``by_gpu_time`` splits the bill by the GPU time of prefill and decode: the input price is of prompt tokens
+    that were computed or found in the cache alike. A cost per nothing is infinite. ``today`` (default: the date of the
+    call) dates the staleness.
     """
     lines = bill(result, prices, table)
     usd = math.fsum(lines["usd"])
-    hours = float((_ends_s(result).max() - result.instances["start_s"].min()) / 3600) if len(lines) else 0.0
+    hours = _hours(result) if len(lines) else 0.0
     done = metrics.completed(result.requests)
     output, prompt = (metrics.column(result.requests, c) for c in ("generated_tokens", "prompt_tokens"))
-    tokens = int(output[done].sum())
+    tokens, asked = int(output[done].sum()), int(prompt[done].sum())
+    prefill = _prefill_share(result)
     answers = [
         ("usd", usd, "USD"),
         ("usd_per_hour", per(usd, hours), "USD/hour"),
+        ("usd_per_month", per(usd, hours, of=HOURS_PER_MONTH), "USD/month"),
+        ("usd_per_year", per(usd, hours, of=HOURS_PER_YEAR), "USD/year"),
+        ("usd_per_request", per(usd, int(done.sum())), "USD/request"),
+        ("usd_per_1k_requests", per(usd, int(done.sum()), of=1e3), "USD/1k request"),
         ("usd_per_1m_output_tokens", per(usd, tokens, of=1e6), "USD/1M token"),
-        ("usd_per_1m_total_tokens", per(usd, tokens + int(prompt[done].sum()), of=1e6), "USD/1M token"),
+        ("usd_per_1m_total_tokens", per(usd, tokens + asked, of=1e6), "USD/1M token"),
         (
             "usd_per_1m_output_tokens_within_slo",
             per(usd, int(output[result.good()].sum()), of=1e6),
             "USD/1M token",
         ),
-        ("usd_per_1k_requests", per(usd, int(done.sum()), of=1e3), "USD/1k request"),
+        ("usd_per_1m_input_tokens_by_gpu_time", per(usd * prefill, asked, of=1e6), "USD/1M token"),
+        ("usd_per_1m_output_tokens_by_gpu_time", per(usd * (1 - prefill), tokens, of=1e6), "USD/1M token"),
     ]
     dates = sorted(d for d in lines["as_of"] if d)
     oldest = dates[0] if dates else ""
@@ -307,3 +161,19 @@ def cost_summary(
     return out.assign(
         source=source, as_of=oldest, staleness_days=staleness_days(oldest, today or dt.date.today())
     )
+
+
+def _hours(result: Result) -> float:
+    starts = [result.instances["start_s"].min(), *([result.nodes["start_s"].min()] if len(result.nodes) else [])]
+    return float(horizon_s(result) - min(starts)) / 3600
+
+
+def _prefill_share(result: Result) -> float:
+    """Share of the GPUs' busy time that prefill took, 0 where they never worked."""
+    gpus = metrics.column(result.instances, "gpus").astype(float)
+    busy = float((gpus * np.nan_to_num(metrics.column(result.instances, "busy_s"))).sum())
+    prefill = float((gpus * np.nan_to_num(metrics.column(result.instances, "prefill_busy_s"))).sum())
+    return prefill / busy if busy > 0 else 0.0
+
+
+__all__ = ["BILL", "COSTS", "LINE", "bill", "cost_summary", "known_cost", "per", "prices_of", "staleness_days"]

@@ -1,0 +1,348 @@
+"""What is rented, and when: whole machines as providers sell them, from the moment each runs.
+
+The machines of a deployment are the cheapest combination of one provider and region that holds its replicas at
+their peak; a replica is kept on one machine where one is large enough. A machine is rented from the start of the
+first replica on it to the end of its last. Deployments do not share machines. Where the scenario has nodes these are
+rented instead, whole, whoever is on them. Time is counted as the provider counts it (data/billing.csv: granularity
+and least time); a provider without an entry, and a price of your own, is counted to the second.
+"""
+
+import heapq
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+
+from simulator import metrics
+from simulator.catalog import find_gpu, load_billing
+from simulator.cost.commitments import effective_usd_per_hour
+from simulator.cost.prices import Offer, PricesConfig, Tranche, offers, own_prices, price_list
+from simulator.errors import ServelabError
+from simulator.result import Result
+
+Interval = tuple[float, float]  # start, end [s]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """``machines`` instances bought together, which hold ``slots`` replicas.
+
+    More than one machine: a replica too large for one of them spans them all.
+    """
+
+    offer: Offer
+    machines: int
+    slots: int
+
+    @property
+    def usd_per_hour(self) -> float:
+        return self.machines * self.offer.usd_per_hour
+
+
+@dataclass(frozen=True)
+class Rental:
+    """Something rented without a break. ``owner``: the deployment or pool; ``kind``: the kind of GPU that pods ask for.
+
+    ``slots`` is what it holds: GPUs, or slices of them. ``rate`` units at ``usd_per_unit_hour`` run each hour.
+    A committed machine is rented over the whole run, used or not.
+    """
+
+    owner: str
+    what: str
+    kind: str
+    slots: float
+    start_s: float
+    end_s: float
+    unit: str
+    rate: float
+    usd_per_unit_hour: float
+    source: str
+    as_of: str
+    how: str = "on demand"
+    provider: str = ""
+
+    @property
+    def quantity(self) -> float:
+        """Instance-hours or GPU-hours."""
+        return self.rate * (self.end_s - self.start_s) / 3600
+
+    @property
+    def usd(self) -> float:
+        return self.quantity * self.usd_per_unit_hour
+
+
+def units(found: Iterable[Offer], gpus: int) -> list[Unit]:
+    """How replicas of ``gpus`` GPUs fit each offer; without offers too small where one is large enough."""
+    found = list(found)
+    whole = [Unit(o, 1, o.gpu_count // gpus) for o in found if o.gpu_count >= gpus]
+    return whole or [Unit(o, math.ceil(gpus / o.gpu_count), 1) for o in found]
+
+
+def cheapest(choices: Iterable[Unit], replicas: int) -> list[Unit]:
+    """The cheapest units, of one provider and region, that hold ``replicas``; the largest first.
+
+    >>> one = Offer("a", "one", "h100", 1, "", 7.0, "", "")
+    >>> eight = Offer("a", "eight", "h100", 8, "", 40.0, "", "")
+    >>> [u.offer.instance_type for u in cheapest(units([one, eight], gpus=1), 9)]
+    ['eight', 'one']
+    >>> [u.offer.instance_type for u in cheapest(units([one, eight], gpus=1), 6)]
+    ['eight']
+    """
+    places: dict[tuple[str, str], list[Unit]] = {}
+    for unit in choices:
+        places.setdefault((unit.offer.provider, unit.offer.region), []).append(unit)
+    plans = [_cover(same, replicas) for same in places.values()]
+    best = min(plans, key=lambda plan: (math.fsum(u.usd_per_hour for u in plan), len(plan)))
+    return sorted(best, key=lambda u: -u.slots)
+
+
+def _cover(choices: list[Unit], replicas: int) -> list[Unit]:
+    """Cheapest multiset of ``choices`` with at least ``replicas`` slots, by dynamic programming."""
+    cost, last = [0.0], [choices[0]]
+    for n in range(1, replicas + 1):
+        usd, unit = min(
+            ((cost[max(0, n - u.slots)] + u.usd_per_hour, u) for u in choices), key=lambda pair: pair[0]
+        )
+        cost.append(usd)
+        last.append(unit)
+    plan, n = [], replicas
+    while n > 0:
+        plan.append(last[n])
+        n -= last[n].slots
+    return plan
+
+
+def peak(intervals: Iterable[Interval]) -> int:
+    """Most intervals open at one time; one that ends when another starts makes room for it.
+
+    >>> peak([(0, 10), (5, 20), (10, 15)])
+    2
+    """
+    changes = sorted(change for a, b in intervals if b > a for change in ((a, 1), (b, -1)))
+    level = top = 0
+    for _, change in changes:
+        level += change
+        top = max(top, level)
+    return top
+
+
+@dataclass
+class _Rented:
+    unit: Unit
+    stretches: list[Interval] = field(default_factory=list)
+    since_s: float = 0.0
+    ends_s: list[float] = field(default_factory=list)
+
+    def advance(self, time_s: float) -> None:
+        """Drop replicas that have ended; with the last one the unit is given back."""
+        if self.ends_s and max(self.ends_s) <= time_s:
+            self.stretches.append((self.since_s, max(self.ends_s)))
+            self.ends_s = []
+        self.ends_s = [e for e in self.ends_s if e > time_s]
+
+
+def stretches(plan: list[Unit], intervals: Iterable[Interval]) -> list[list[Interval]]:
+    """When each unit of ``plan`` is rented [s] while replicas run over ``intervals`` [s].
+
+    A replica starts on a running unit with room, else on the first idle one.
+
+    >>> two = Unit(Offer("a", "two", "l4", 2, "", 2.0, "", ""), 1, 2)
+    >>> stretches([two, two], [(0, 100), (0, 100), (40, 60), (80, 90)])
+    [[(0, 100)], [(40, 60), (80, 90)]]
+    """
+    rented = [_Rented(unit) for unit in plan]
+    for start_s, end_s in sorted((a, b) for a, b in intervals if b > a):
+        for r in rented:
+            r.advance(start_s)
+        running = (r for r in rented if r.ends_s and len(r.ends_s) < r.unit.slots)
+        idle = (r for r in rented if not r.ends_s)
+        chosen = next(running, None) or next(idle, None)
+        if chosen is None:
+            raise ServelabError(f"{len(plan)} instances have no room for a replica at {start_s:g} s")
+        if not chosen.ends_s:
+            chosen.since_s = start_s
+        chosen.ends_s.append(end_s)
+    for r in rented:
+        r.advance(math.inf)
+    return [r.stretches for r in rented]
+
+
+def places(intervals: Iterable[Interval]) -> list[int]:
+    """The first free place of each interval, in order of start: how machines that follow each other are counted as one.
+
+    >>> places([(0, 10), (5, 20), (10, 15)])
+    [0, 1, 0]
+    """
+    free: list[int] = []
+    busy: list[tuple[float, int]] = []
+    out, most = [], 0
+    for start_s, end_s in intervals:
+        while busy and busy[0][0] <= start_s:
+            heapq.heappush(free, heapq.heappop(busy)[1])
+        if not free:
+            free, most = [most], most + 1
+        place = heapq.heappop(free)
+        heapq.heappush(busy, (end_s, place))
+        out.append(place)
+    return out
+
+
+def counted(start_s: float, end_s: float, granularity_s: float, minimum_s: float) -> float:
+    """Seconds that a provider charges.
+
+    >>> counted(0.0, 30.5, 1, 60), counted(0.0, 90.5, 1, 60), counted(0.0, 3601.0, 3600, 0), counted(0.0, 9.5, 0, 0)
+    (60.0, 91.0, 7200.0, 9.5)
+    """
+    used = max(end_s - start_s, minimum_s)
+    return granularity_s * math.ceil(round(used / granularity_s, 9)) if granularity_s else used
+
+
+def horizon_s(result: Result) -> float:
+    """The end of the run: of the last request, or of the last pod [s]."""
+    ends = _ends_s(result)
+    return max(metrics.duration_s(result.requests), float(ends.max()) if len(ends) else 0.0)
+
+
+def rentals(result: Result, prices: PricesConfig, table: pd.DataFrame | None = None) -> list[Rental]:
+    """Everything rented for the run. Raises ServelabError for a GPU without a price, and for an own price of an unknown GPU.
+
+    ``table`` is taken from data/ and ``prices.file`` where not given.
+    """
+    own = own_prices(prices, {str(g).partition(":")[0] for g in result.instances["gpu"]})
+    listed = price_list(result.meta.get("price_rows")) if table is None else table
+    end_s = horizon_s(result)
+    if len(result.nodes):
+        found = list(_of_nodes(result, listed, own, prices, end_s))
+    else:
+        found = list(_of_pods(result, listed, own, prices, end_s))
+    return [_as_counted(r, end_s) for r in found if r.end_s > r.start_s]
+
+
+def _as_counted(r: Rental, end_s: float) -> Rental:
+    """With the end that the provider charges to; what still runs at the end of the run is not rounded."""
+    rule = load_billing().get(r.provider)
+    if rule is None or r.end_s >= end_s:
+        return r
+    return replace(r, end_s=r.start_s + counted(r.start_s, r.end_s, rule[0], rule[1]))
+
+
+def _of_pods(
+    result: Result, listed: pd.DataFrame, own: dict[str, float], prices: PricesConfig, end_s: float
+) -> Iterator[Rental]:
+    keys = result.instances[["deployment", "gpu", "gpus"]].drop_duplicates()
+    for deployment, gpu, gpus in keys.itertuples(index=False):
+        name = deployment_name(result, int(deployment))
+        open_s = sorted(_intervals(result, int(deployment), gpu, int(gpus)))
+        if gpu in own:
+            made = [(place, a, b) for place, (a, b) in zip(places(open_s), open_s, strict=True)]
+            yield from _owned(name, f"{name}: {gpu}", gpu, int(gpus), int(gpus), own[gpu], made, prices, end_s)
+            continue
+        plan = cheapest(units(offers(listed, gpu, prices), int(gpus)), peak(open_s))
+        first = 0
+        when = list(zip(plan, stretches(plan, open_s), strict=True))
+        for unit, spans in when:
+            for machine in range(unit.machines):
+                slots = unit.slots * int(gpus) / unit.machines
+                slots = max(slots, unit.offer.gpu_count)
+                yield from _bought(name, f"{name}: ", gpu, slots, unit.offer, first + machine, spans, prices, listed, end_s)
+            first += unit.machines
+        if plan:
+            unit = plan[-1]
+            for place in range(first, prices.committed):
+                yield from _bought(name, f"{name}: ", gpu, unit.offer.gpu_count, unit.offer, place, [], prices, listed, end_s)  # fmt: skip
+
+
+def _of_nodes(
+    result: Result, listed: pd.DataFrame, own: dict[str, float], prices: PricesConfig, end_s: float
+) -> Iterator[Rental]:
+    for (pool, gpu, slots), rows in result.nodes.groupby(["pool", "gpu", "gpus"], sort=False):
+        card = str(gpu).partition(":")[0]  # of MIG slices
+        gpus = int(str(slots)) if card == gpu else find_gpu(card).gpus_per_node
+        rows = rows.sort_values("start_s")
+        open_s = list(zip(rows["start_s"].tolist(), rows["end_s"].tolist(), strict=True))
+        name = f"nodes {pool}"
+        numbered = list(zip(places(open_s), open_s, strict=True))
+        if card in own:
+            made = [(place, a, b) for place, (a, b) in numbered]
+            yield from _owned(name, f"{name}: {card}", str(gpu), float(str(slots)), gpus, own[card], made, prices, end_s)
+            continue
+        unit = min(units(offers(listed, card, prices), gpus), key=lambda u: u.usd_per_hour)
+        most = max((place for place, _ in numbered), default=-1) + 1
+        for number in range(max(most, -(-prices.committed // unit.machines))):
+            spans = [span for place, span in numbered if place == number]
+            for machine in range(unit.machines):
+                yield from _bought(
+                    name, f"{name}: ", str(gpu), float(str(slots)) / unit.machines, unit.offer, number * unit.machines + machine,
+                    spans, prices, listed, end_s,
+                )  # fmt: skip
+
+
+def _owned(
+    owner: str, what: str, kind: str, slots: float, gpus: int, usd: float, made: list[tuple[int, float, float]],
+    prices: PricesConfig, end_s: float,
+) -> Iterator[Rental]:  # fmt: skip
+    """At a price of the user's own, by GPU-hours."""
+    card = kind.partition(":")[0]
+    source = f"your own price, prices.usd_per_gpu_hour.{card}"
+    for _, start_s, stop_s in made:
+        yield Rental(owner, what, kind, slots, start_s, stop_s, "GPU-hour", gpus, usd, source, "", "your own price")
+
+
+def _bought(
+    owner: str, prefix: str, kind: str, slots: float, offer: Offer, place: int, spans: list[Interval],
+    prices: PricesConfig, listed: pd.DataFrame, end_s: float,
+) -> Iterator[Rental]:  # fmt: skip
+    """The machine at ``place`` of its owner, bought as the tranche of that place says."""
+    tranche = prices.tranche(place)
+    usd, how, source, as_of = _price(offer, tranche, prices, listed)
+    what = f"{prefix}{offer}, {how}"
+    for start_s, stop_s in [(0.0, end_s)] if tranche.purchase == "committed" else spans:
+        yield Rental(
+            owner, what, kind, slots, start_s, stop_s, "instance-hour", 1.0, usd, source, as_of, how, offer.provider
+        )  # fmt: skip
+
+
+def _price(
+    offer: Offer, tranche: Tranche, prices: PricesConfig, listed: pd.DataFrame
+) -> tuple[float, str, str, str]:
+    """USD per hour of one machine, how it is bought, source and date."""
+    column = "on_demand" if tranche.purchase == "committed" else tranche.purchase
+    if column != prices.sold_as:
+        wanted = prices.model_copy(update={"purchase": column, "provider": offer.provider})
+        same = [
+            o for o in offers(listed, offer.gpu, wanted)
+            if (o.instance_type, o.region) == (offer.instance_type, offer.region)
+        ]  # fmt: skip
+        if not same:
+            raise ServelabError(
+                f"no {column} price for {offer}: set prices.instance_type or prices.provider to one that has it"
+            )
+        offer = same[0]
+    if tranche.purchase != "committed":
+        return offer.usd_per_hour, column.replace("_", " "), offer.source, offer.as_of
+    deal = tranche.deal(offer.provider)
+    usd = effective_usd_per_hour(offer.usd_per_hour, deal)
+    dates = [d for d in (offer.as_of, deal.as_of) if d]
+    return usd, f"committed {deal.commitment}", f"{offer.source}; {deal.source}", min(dates, default="")
+
+
+def deployment_name(result: Result, index: int) -> str:
+    """What deployment ``index`` is called."""
+    known = result.meta.get("deployments") or []
+    name = f"deployment {index}"
+    return str(known[index].get("name", name)) if 0 <= index < len(known) else name
+
+
+def _ends_s(result: Result) -> np.ndarray:
+    end_s = metrics.column(result.instances, "end_s")
+    return np.where(np.isnan(end_s), metrics.duration_s(result.requests), end_s)
+
+
+def _intervals(result: Result, deployment: int, gpu: str, gpus: int) -> list[Interval]:
+    rows = result.instances
+    chosen = ((rows["deployment"] == deployment) & (rows["gpu"] == gpu) & (rows["gpus"] == gpus)).to_numpy()
+    return list(
+        zip(metrics.column(rows, "start_s")[chosen].tolist(), _ends_s(result)[chosen].tolist(), strict=True)
+    )
