@@ -43,6 +43,8 @@ def notes_of(
     if queue_key is not None:
         notes.append("waiting requests were ordered by your own key, which no vLLM does")
     for r in found:
+        if r.config.step_time_factor != 1:
+            notes.append(f"{r.config.name}: step times are multiplied by {r.config.step_time_factor:g}")
         if r.step_time.trust == "roofline" and step_seconds is None:
             notes.append(
                 f"{r.config.name}: step times are a roofline estimate ({r.step_time.source}), not measured on this GPU"

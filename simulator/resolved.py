@@ -114,7 +114,7 @@ def build_replicas(
     _check_pool(rows, r.settings, whole=r.batching.code != CONTINUOUS)
     b = r.batching
     config = config_record(
-        flags, policy=policy, host=r.step_time.host_s, step_code=r.step_time.code, timeouts=timeout is not None,
+        flags, policy=policy, host=r.step_time.host_s, time_factor=r.config.step_time_factor, step_code=r.step_time.code, timeouts=timeout is not None,
         sample_steps=SAMPLE_EVERY[steps], front_base=server.base_s, front_token=server.prompt_token_s,
         fronts=server.processes, named_streams=table.names_own_streams, batching=b.code,
         delay=b.delay_s, from_idle=b.from_idle, visible=b.visible, max_pending=b.max_pending,

@@ -63,6 +63,9 @@ class Deployment(_Part):
     engine: EngineConfig = EngineConfig()
     serving: ServingConfig = ContinuousServing()
     step_time: GivenStepTime | ProfileStepTime = RooflineStepTime()
+    step_time_factor: float = Field(
+        default=1.0, gt=0, le=100, description="all GPU step times times this: what if the model is off?"
+    )
     api_server: ApiServerConfig = ApiServerConfig()
     replicas: int = Field(
         default=1, ge=0, le=100_000, description="pods at the start; for good without an autoscaler"

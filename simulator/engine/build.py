@@ -38,6 +38,7 @@ def config_record(flags: Mapping[str, Any], **extra: Any) -> np.ndarray:
     c.max_queued = NONE if flags["max_num_queued_reqs"] is None else flags["max_num_queued_reqs"]
     c.max_queued_tokens = NONE if flags["max_num_queued_tokens"] is None else flags["max_num_queued_tokens"]
     c.fronts = 1
+    c.time_factor = 1.0
     c.named_streams = 1
     c.timeline = 1.0
     c.visible = NONE

@@ -74,7 +74,7 @@ def begin(H, j, now):
     cfg, c = A.config(H)[0], A.replica(H)[j]
     b = A.batch(H)[j, (c.k - 1) & 1]
     least, most = decode_span(H, j, b.k) if cfg.step_code == KERNELS else (0, 0)
-    b.gpu = gpu_seconds(
+    b.gpu = cfg.time_factor * gpu_seconds(
         cfg.step_code, A.step_params(H), b.decodes + b.prefill_tokens, b.prefill_tokens, b.prefill_seqs,
         b.pairs, b.prefill_kv, b.decodes, b.decode_kv, b.sampled, least, most,
     )  # fmt: skip

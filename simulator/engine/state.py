@@ -87,7 +87,7 @@ REPLICA = np.dtype(
 
 CONFIG = np.dtype(
     [
-        ("host", "f8"), ("front_base", "f8"), ("front_token", "f8"), ("timeline", "f8"),
+        ("host", "f8"), ("time_factor", "f8"), ("front_base", "f8"), ("front_token", "f8"), ("timeline", "f8"),
         ("block_size", "i8"), ("max_seqs", "i8"), ("max_active", "i8"), ("budget", "i8"),
         ("max_len", "i8"), ("long_prefill", "i8"), ("long_prefill_adaptive", "i8"),
         ("long_prefill_alone", "i8"), ("chunked", "i8"), ("policy", "i8"), ("asynchronous", "i8"),
