@@ -64,10 +64,10 @@ def resolve_deployment(scenario: Scenario, index: int) -> Resolved:
                 f"engine.pipeline_parallel_size={settings.pipeline_parallel_size}: memory is worked out, but batches "
                 "moving through pipeline stages are not simulated yet; use 1 and tensor_parallel_size"
             )
-        server, profile = d.api_server, None
+        server, profile = d.api_server or ApiServerConfig(), None
         if isinstance(d.step_time, ProfileStepTime):
             time, profile = build_profiled(d.step_time, model, gpu, settings, scenario.base_dir)
-            if profile.api_server and "api_server" not in d.model_fields_set:
+            if profile.api_server and d.api_server is None:
                 server = ApiServerConfig.model_validate(profile.api_server)
         else:
             time = build_step_time(d.step_time, model, gpu, settings)

@@ -66,7 +66,9 @@ class Deployment(_Part):
     step_time_factor: float = Field(
         default=1.0, gt=0, le=100, description="all GPU step times times this: what if the model is off?"
     )
-    api_server: ApiServerConfig = ApiServerConfig()
+    api_server: ApiServerConfig | None = Field(
+        default=None, description="null: that of the profile; without one it takes no time"
+    )
     replicas: int = Field(
         default=1, ge=0, le=100_000, description="pods at the start; for good without an autoscaler"
     )

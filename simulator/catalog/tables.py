@@ -89,6 +89,14 @@ def load_api_prices() -> tuple[Mapping[str, str], ...]:
 
 
 @lru_cache
+def load_discrepancy() -> Mapping[tuple[str, bool], tuple[float, str]]:
+    """How wrong step times are by trust level and whether the model has experts: relative standard deviation, source."""
+    return MappingProxyType(
+        {(r["trust"], r["experts"] == "yes"): (float(r["sd"]), r["source"]) for r in _rows("discrepancy.csv")}
+    )
+
+
+@lru_cache
 def load_stages() -> tuple[Mapping[str, str], ...]:
     """The stages of an application around an LLM, as text by column: stage, after, workers, mean_s [s], cv, ..."""
     return tuple(_rows("stages.csv"))
