@@ -7,7 +7,7 @@ import numpy as np
 
 from simulator.cluster.fleets import Fleets
 from simulator.cluster.router import Router, fixed_choices, make_router
-from simulator.cluster.run import Progress, in_one_pass
+from simulator.cluster.run import Progress, in_one_pass, routed_in_one_pass
 from simulator.cost.prices import own_rows
 from simulator.engine.uncached import StepSeconds
 from simulator.notes import assumed, facts, notes_of, stretched
@@ -37,8 +37,8 @@ def simulate(
     Args:
         seed: of all random draws; the same scenario, seed and version give the same bytes.
         steps: whether batches are logged: ``off``, ``sampled`` (one in 64) or ``full``.
-        method: ``compiled`` is one pass over the trace, for routers that do not look at the replicas;
-            ``simpy`` routes request by request; ``auto`` chooses. Both give the same records.
+        method: ``compiled`` is one pass over the trace, for routers that do not look at the replicas and for
+            ``least_outstanding`` before one deployment; ``simpy`` routes request by request; ``auto`` chooses. Both give the same records.
         progress: called now and then with the simulated time [s] and the requests that have arrived.
         step_seconds: your own step time [s], in place of the scenario's; runs uncompiled, and the result says so.
             See `simulator.engine.uncached.python_loop` for its arguments.
@@ -64,6 +64,8 @@ def simulate(
     platform = None
     if choices is not None:
         used, stopped_at = "compiled", in_one_pass(fleets, choices, table.arrival_s, progress)
+    elif method != "simpy" and _least_alone(scenario, fleets, table):
+        used, stopped_at = "compiled", routed_in_one_pass(fleets, table.arrival_s, progress)
     else:
         platform = Platform(scenario, found, fleets, router, table, root, progress)
         used, stopped_at = "simpy", platform.run()
@@ -80,6 +82,13 @@ def simulate(
         "stages": _stages(scenario), "fragmentation": platform.supply.fragmentation() if platform and platform.supply else None,
     }  # fmt: skip
     return Result.from_columns(meta, tables, *itl)
+
+
+def _least_alone(scenario: Scenario, fleets: Fleets, table: RequestTable) -> bool:
+    """Whether nothing but the router ``least_outstanding`` stands between the clients and one deployment of replicas."""
+    part = fleets.parts[0]
+    single = len(fleets.parts) == 1 and part.width == 1 and not fleets.in_step and part.python_loop is None
+    return single and scenario.router.kind == "least_outstanding" and not table.reacts and plain(scenario)
 
 
 def _fixed(scenario: Scenario, fleets: Fleets, router: Router, table: RequestTable) -> np.ndarray | None:

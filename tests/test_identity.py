@@ -67,6 +67,17 @@ def test_one_pass_and_simpy(name):
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
+def test_fewest_outstanding_in_compiled_code(name):
+    """The router that looks at the replicas has a pass of its own; SimPy asks the router request by request."""
+    mapping = SYSTEMS[name].to_mapping() | {"router": {"kind": "least_outstanding"}}
+    mapping["deployments"][0]["replicas"] = 3
+    runs = [simulate(Scenario.of(mapping), 3, steps="full", method=m) for m in ("auto", "simpy")]
+    assert [r.meta["method"] for r in runs] == ["compiled", "simpy"]
+    same(*runs)
+    assert runs[0].requests["replica"].nunique() == 3
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
 def test_same_seed_same_bytes(name, tmp_path):
     for folder in ("a", "b"):
         simulate(SYSTEMS[name], 5, steps="full").to_parquet(tmp_path / folder)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from simulator import records
-from simulator.engine import front, loop, probe
+from simulator.engine import front, loop, probe, routed
 from simulator.engine.arrays import handle
 from simulator.engine.state import RESERVED, STEP, WINDOW, Fleet
 from simulator.engine.state import records as structured
@@ -111,6 +111,12 @@ class Replicas:
             )
         if code == loop.FULL:
             self._make_room()
+
+    def route(self, first: int, last: int) -> None:
+        """Requests ``first`` to ``last`` (excluded) arrive in turn, each at the replica with the fewest."""
+        while first < last:
+            first, code = routed.least_outstanding(self.handle, first, last, BATCHES_PER_CALL)
+            self.heed(code)
 
     def advance(self, until: float) -> None:
         """Commit all batches planned before ``until`` [s] and all outputs that are there at ``until``."""

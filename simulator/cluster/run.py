@@ -43,6 +43,23 @@ def in_one_pass(
     return None
 
 
+def routed_in_one_pass(fleets: Fleets, arrival_s: np.ndarray, progress: Progress) -> float | None:
+    """One deployment of single replicas, each request to the one with the fewest; returns as `in_one_pass`."""
+    part, sent, some = fleets.parts[0], 0, 1000
+    try:
+        while sent < len(arrival_s):
+            began = perf_counter()
+            part.route(sent, min(sent + some, len(arrival_s)))
+            sent = min(sent + some, len(arrival_s))
+            progress(float(arrival_s[sent - 1]), sent)
+            some *= 2 if perf_counter() - began < SLICE_S / 2 else 1
+        for _ in fleets.drain():
+            progress(float(arrival_s[-1]), len(arrival_s))
+    except KeyboardInterrupt:
+        return max(float(arrival_s[max(sent - 1, 0)]), fleets.latest())
+    return None
+
+
 class Course:
     """A run in simulated time: clients, replicas and SimPy's events, whichever comes first.
 

@@ -346,3 +346,8 @@ def _intervals(result: Result, deployment: int, gpu: str, gpus: int) -> list[Int
     return list(
         zip(metrics.column(rows, "start_s")[chosen].tolist(), _ends_s(result)[chosen].tolist(), strict=True)
     )
+
+
+def bought_usd_per_hour(offer: Offer, place: int, prices: PricesConfig, listed: pd.DataFrame) -> float:
+    """USD an hour of the machine at ``place`` of its deployment, bought as the tranche of that place says."""
+    return _price(offer, prices.tranche(place), prices, listed)[0]

@@ -1,0 +1,406 @@
+"""The cheapest deployment that holds its SLO with a stated probability.
+
+Choices are fields with values (`sweep`). Designs that differ in ``replicas`` alone are a family: more replicas cost no less and, so it
+is assumed, hold no less. Search and proof are apart:
+
+1. Screening. The analytic model says from how many replicas on a family is worth trying, and leaves out designs that could not
+   hold even if they took `HOPELESS` times what it says.
+2. Search, in the worst hour of a world whose step times are slower than in the stated share of all: a design that fails there
+   holds in no more worlds than that, but for the luck of its traffic. Families are bisected, cheapest first, none beyond the
+   cheapest design that passed.
+3. Proof. The cheapest designs that passed are simulated in fresh worlds, each with traffic of its own (traces block-bootstrapped), in
+   their worst hour: `Claim.least` of them, and once more as many as a single failure then calls for. The first design whose
+   one-sided Clopper-Pearson bound [1]_ on the share of worlds in which it holds reaches the stated probability is the plan. The
+   slowest worlds come first, so that a design that fails is soon given up. The search world does not count.
+
+Without ``replicas`` among the choices, or with an autoscaler, designs are families of one.
+
+.. [1] Clopper, Pearson, "The use of confidence or fiducial limits illustrated in the case of the binomial", Biometrika 26, 1934.
+"""
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from simulator.errors import ServelabError
+from simulator.planner.analytic import Lengths, screened
+from simulator.planner.evaluate import job
+from simulator.planner.intervals import in_world, summarised, trust_of
+from simulator.planner.price import fleet_usd_per_hour
+from simulator.planner.runs import Row, Runs
+from simulator.planner.sweep import label, points, with_fields
+from simulator.planner.traffic import demand, heaviest, requests_of
+from simulator.planner.worlds import Uncertainty, World, hard_world, worlds
+from simulator.resolved import resolve_deployment
+from simulator.scenario import Scenario
+from simulator.slo import LIMITS
+
+HOPELESS = 1.3  # times the rate that the analytic model allows; its error is in docs/planner.md
+MOST_FAILURES = 1  # in the proof
+PARETO = {"usd_per_hour": -1, "ttft_s_p99": -1, "tpot_s_p99": -1, "throughput_tok_s": 1}
+
+
+class Claim(BaseModel):
+    """What a plan must hold: the SLO, in a share ``probability`` of worlds, shown at ``confidence``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    probability: float = Field(default=0.9, gt=0, lt=1)
+    confidence: float = Field(default=0.9, gt=0, lt=1)
+
+    @property
+    def least(self) -> int:
+        """Worlds needed when it holds in all.
+
+        >>> Claim().least
+        22
+        """
+        return int(np.ceil(np.log(1 - self.confidence) / np.log(self.probability)))
+
+    def shown(self, held: int, n: int) -> bool:
+        """Whether ``held`` of ``n`` worlds show it.
+
+        >>> Claim().shown(22, 22), Claim().shown(22, 23), Claim().shown(37, 38)
+        (True, False, True)
+        """
+        return lower_bound(held, n, self.confidence) >= self.probability
+
+
+def lower_bound(held: int, n: int, confidence: float) -> float:
+    """One-sided Clopper-Pearson bound on a share.
+
+    >>> round(lower_bound(22, 22, 0.9), 3), lower_bound(0, 5, 0.9)
+    (0.901, 0.0)
+    """
+    from scipy.stats import beta
+
+    return float(beta.ppf(1 - confidence, held, n - held + 1)) if held else 0.0
+
+
+@dataclass
+class Design:
+    """One combination of choices. ``search`` is its row in the search world, ``proof`` its rows in fresh worlds."""
+
+    fields: dict[str, Any]
+    scenario: Scenario
+    usd_per_hour: float
+    screened_rps: float | None = None
+    search: Row | None = None
+    proof: list[Row] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Its choices, as text."""
+        return ", ".join(f"{k}={label(v)}" for k, v in self.fields.items())
+
+    @property
+    def held(self) -> int:
+        """Fresh worlds in which it held."""
+        return sum(bool(r["meets"]) for r in self.proof)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``best``: the cheapest design shown to hold, or None; ``cheaper``: the dearest cheaper one that did not hold.
+
+    ``designs``: a row each for what was looked at, by cost, with ``status`` (best, holds in the search world, misses, dearer,
+    screened out, cannot run) and whether it is on the Pareto front of cost, p99 TTFT, p99 TPOT and throughput.
+    ``answers``: the best design's figures with intervals. ``closest``: without a best, the design nearest to the SLO.
+    """
+
+    claim: Claim
+    best: Design | None
+    cheaper: Design | None
+    closest: Design | None
+    designs: pd.DataFrame
+    answers: pd.DataFrame | None
+    simulated: int
+    trust: str
+    rests_on: str
+
+    @property
+    def bound(self) -> float:
+        """Share of worlds in which the best design holds, at least, at the stated confidence."""
+        return lower_bound(self.best.held, len(self.best.proof), self.claim.confidence) if self.best else 0.0
+
+
+def misses(row: Row) -> str:
+    """What of the SLO a row breaks, and how far each limit is, as text."""
+    near = [
+        f"{LIMITS[name]} {row[f'{name}_of_limit']:.2f} x its limit" if np.isfinite(row[f"{name}_of_limit"]) else f"{LIMITS[name]} never met"
+        for name in LIMITS
+        if f"{name}_of_limit" in row
+    ]
+    short = f"{row['attainment']:.2%} of requests good, {row['worst_window']:.2%} in the worst window ({row['margin']:+.2%} to the target)"
+    return f"{row['binds']} binds; {short}; {', '.join(near)}; {row['state']}"
+
+
+def why_not(d: Design) -> str:
+    """What speaks against a design that was simulated."""
+    if d.proof:
+        worst = min(d.proof, key=lambda r: float(r["margin"]))
+        return f"holds in {d.held} of {len(d.proof)} fresh worlds (the slowest first); in the worst of them {misses(worst)}"
+    return f"in the search world {misses(d.search)}" if d.search else "not simulated"
+
+
+def plan(
+    scenario: Scenario, choices: Mapping[str, list[Any]], claim: Claim = Claim(), u: Uncertainty = Uncertainty(), seed: int = 0,
+    runs: Runs = Runs(), level: float = 0.9,
+) -> Plan:  # fmt: skip
+    """The cheapest of all combinations of ``choices`` that holds the SLO of ``scenario`` as ``claim`` says: see the module.
+
+    ``choices`` are fields and values as in `sweep`. Raises ServelabError for a field that does not exist, a GPU without a price, and
+    where no combination can run at all (nothing fits in memory): it says why.
+    """
+    return _Search(scenario, choices, claim, u, seed, runs).plan(level)
+
+
+class _Search:
+    def __init__(
+        self, scenario: Scenario, choices: Mapping[str, list[Any]], claim: Claim, u: Uncertainty, seed: int, runs: Runs
+    ) -> None:
+        self._base, self._claim, self._u, self._seed, self._runs = scenario, claim, u, seed, runs
+        self._simulated = 0
+        self._status: dict[int, str] = {}
+        self._designs: list[Design] = []
+        self._refused: list[tuple[dict[str, Any], str]] = []
+        self._hard = hard_world(scenario, u, claim.probability, seed)
+        self._peak_rps, self._lengths = self._traffic()
+        self._families = self._build(choices)
+
+    def _traffic(self) -> tuple[float, Lengths]:
+        """Rate and mean lengths of the heaviest window of the SLO's length."""
+        table = requests_of(self._hard.of(self._base, self._u.block_s), self._hard.seed)
+        window = self._base.slo.window_s
+        start, share = heaviest(table, window, window / 4)
+        if share == 1.0:
+            span = float(np.nanmax(table.arrival_s)) or 1.0
+            return len(table) / span, Lengths.of(table)
+        total = demand(table).sum()
+        return float(share * len(table) / window * (2 / total)), Lengths.of(table)
+
+    def _build(self, choices: Mapping[str, list[Any]]) -> list[list[Design]]:
+        families: dict[str, list[Design]] = {}
+        rates: dict[str, float | None | ServelabError] = {}
+        for fields in points(choices):
+            rest = str(sorted((k, str(v)) for k, v in fields.items() if k != "replicas"))
+            engine = str(sorted((k, str(v)) for k, v in fields.items() if k not in ("replicas", "purchase")))
+            made = with_fields(self._base, fields)
+            if engine not in rates:
+                rates[engine] = self._screened(made)
+            rate = rates[engine]
+            if isinstance(rate, ServelabError):
+                self._refused.append((fields, str(rate)))
+                continue
+            design = Design(fields, made, fleet_usd_per_hour(made), rate)
+            self._designs.append(design)
+            moves = any(d.autoscaler.kind != "none" for d in made.deployments)
+            families.setdefault(str(fields) if moves else rest, []).append(design)
+        if not families:
+            reasons = "; ".join(dict.fromkeys(why for _, why in self._refused))
+            raise ServelabError(f"none of the {len(self._refused)} combinations can run: {reasons}")
+        return [sorted(f, key=lambda d: d.usd_per_hour) for f in families.values()]
+
+    def _screened(self, scenario: Scenario) -> float | None | ServelabError:
+        """Rate that one replica holds in the search world, None where that is not known, or why it cannot run."""
+        try:
+            hard = self._hard.of(scenario, self._u.block_s)
+            for i in range(1, len(hard.deployments)):
+                resolve_deployment(hard, i)
+            found = screened(hard, self._lengths)
+            return found if len(hard.deployments) == 1 else None
+        except ServelabError as problem:
+            return problem
+
+    def plan(self, level: float) -> Plan:
+        self._bisect()
+        passed = sorted((d for d in self._designs if d.search and d.search["meets"]), key=_cost)
+        best = self._prove(passed)
+        if best is not None:
+            self._simulate([best])  # the table shows every design in the same world
+        return self._answer(best, level)
+
+    def _bisect(self) -> None:
+        """Simulate what can still be the cheapest, in rounds, some families at a time."""
+        open_: list[tuple[list[Design], Generator[Design, bool, None]]] = []
+        for family in self._families:
+            hopeful = [d for d in family if not self._hopeless(d)]
+            if hopeful:
+                open_.append((hopeful, self._steps(hopeful)))
+        waiting: dict[int, Design] = {}
+        for k, (_, steps) in enumerate(open_):
+            waiting[k] = next(steps)
+        while waiting:
+            bound = min((_cost(d) for d in self._designs if d.search and d.search["meets"]), default=np.inf)
+            ready = sorted(waiting, key=lambda k: waiting[k].usd_per_hour)
+            chosen = [k for k in ready if waiting[k].usd_per_hour < bound][: self._width]
+            if not chosen:
+                chosen = ready  # dearer than what holds: their families may still hold with fewer replicas
+            self._simulate([waiting[k] for k in chosen if waiting[k].usd_per_hour < bound])
+            for k in chosen:
+                design = waiting.pop(k)
+                # a design that costs more than one that holds counts as holding: only fewer replicas matter
+                good = design.usd_per_hour >= bound if design.search is None else bool(design.search["meets"])
+                try:
+                    waiting[k] = open_[k][1].send(good)
+                except StopIteration:
+                    pass
+
+    @property
+    def _width(self) -> int:
+        from joblib import cpu_count
+
+        return max(2 * (self._runs.workers or cpu_count()), 4)
+
+    def _steps(self, family: list[Design]) -> Generator[Design, bool, None]:
+        """Bisection for the first design of a family that holds, from where the analytic model puts it."""
+        low, high = -1, len(family)
+        at = self._first_guess(family)
+        step = 1
+        while high - low > 1:
+            if (yield family[at]):
+                high = at
+                at = max(low + 1, at - step) if low < 0 else (low + high) // 2
+            else:
+                low = at
+                at = min(high - 1, at + step) if high == len(family) else (low + high) // 2
+            step *= 2
+
+    def _first_guess(self, family: list[Design]) -> int:
+        for i, d in enumerate(family):
+            if d.screened_rps is not None and d.screened_rps * _replicas(d) >= self._peak_rps:
+                return i
+        return len(family) - 1 if family[0].screened_rps is not None else len(family) // 2
+
+    def _hopeless(self, d: Design) -> bool:
+        if d.screened_rps is None or any(x.moves for x in d.scenario.deployments):
+            return False
+        if HOPELESS * d.screened_rps * _replicas(d) >= self._peak_rps:
+            return False
+        self._status[id(d)] = "screened out"
+        return True
+
+    def _simulate(self, designs: list[Design]) -> None:
+        designs = [d for d in designs if d.search is None]
+        jobs = [job(self._hard.of(d.scenario, self._u.block_s), self._hard.seed, self._hour(d)) for d in designs]
+        for d, row in zip(designs, self._runs.rows(jobs), strict=True):
+            d.search = row
+        self._simulated += len(jobs)
+
+    def _hour(self, d: Design) -> bool:
+        """The worst hour stands for the day where pods do not come and go."""
+        return not any(x.moves for x in d.scenario.deployments)
+
+    def _prove(self, passed: list[Design]) -> Design | None:
+        """The cheapest design that fresh worlds show to hold. One that does not gives way to the next replica up."""
+        queue = list(passed)
+        seen: set[int] = set()
+        while queue:
+            d = min(queue, key=_cost)
+            queue.remove(d)
+            if id(d) in seen:
+                continue
+            seen.add(id(d))
+            if self._holds(d):
+                return d
+            family = next(f for f in self._families if any(x is d for x in f))
+            place = next(i for i, x in enumerate(family) if x is d) + 1
+            if place < len(family):
+                queue.append(family[place])
+        return None
+
+    def _holds(self, d: Design) -> bool:
+        """Accepted without a failure in the first worlds, or with one in as many as that calls for; slowest worlds first."""
+        left: list[World] = []
+        drawn = n = 0
+        while True:
+            failures = len(d.proof) - d.held
+            if failures > MOST_FAILURES:
+                return False
+            n = next(m for m in range(max(n, self._claim.least), 10_000) if self._claim.shown(m - failures, m))
+            if n > drawn:
+                left = [*left, *worlds(d.scenario, self._u, n, self._seed + 1)[drawn:]]
+                left.sort(key=lambda w: -w.traffic * float(np.prod(w.step)))
+                drawn = n
+            if not left:
+                return True
+            width = max(self._width // 2, 2)
+            some, left = left[:width], left[width:]
+            rows = self._runs.rows([job(w.of(d.scenario, self._u.block_s), w.seed, self._hour(d)) for w in some])
+            d.proof += [in_world(r, w) for r, w in zip(rows, some, strict=True)]
+            self._simulated += len(some)
+
+    def _answer(self, best: Design | None, level: float) -> Plan:
+        looked = [d for d in self._designs if d.search or d.proof]
+        cheaper = [d for d in looked if d is not best and (best is None or _cost(d) < _cost(best))]
+        failed = [d for d in cheaper if (d.search and not d.search["meets"]) or (d.proof and d.held < len(d.proof))]
+        # the dearest of them; of equals the one that came nearest
+        nearest = max(failed, key=lambda d: (_cost(d), _margin(d)), default=None)
+        closest = max(looked, key=_margin, default=None) if best is None else None
+        answers = None
+        trust, rests_on = trust_of((best or closest or self._designs[0]).scenario)
+        if best is not None:
+            answers = summarised(best.proof, level, trust, rests_on)
+        return Plan(self._claim, best, nearest, closest, self._table(best), answers, self._simulated, trust, rests_on)
+
+    def _table(self, best: Design | None) -> pd.DataFrame:
+        rows = []
+        for d in self._designs:
+            row = {k: label(v) for k, v in d.fields.items()} | {"usd_per_hour": _cost(d)}
+            status = self._status.get(id(d))
+            if d is best:
+                status = "best"
+            elif d.proof:
+                status = f"holds in {d.held} of {len(d.proof)} worlds"
+            elif d.search:
+                status = "holds in the search world" if d.search["meets"] else "misses"
+            elif best is not None and d.usd_per_hour >= _cost(best):
+                status = status or "dearer"
+            found = d.search or {}
+            keep = ("attainment", "worst_window", "margin", "ttft_s_p99", "tpot_s_p99", "throughput_tok_s", "binds")
+            rows.append({**row, "status": status or "not tried", **{k: found.get(k) for k in keep}, "error": ""})
+        for fields, why in self._refused:
+            rows.append({**{k: label(v) for k, v in fields.items()}, "usd_per_hour": np.nan, "status": "cannot run", "error": why})
+        frame = pd.DataFrame(rows)
+        frame["pareto"] = pareto(frame)
+        return frame.sort_values("usd_per_hour", ignore_index=True, kind="stable")
+
+
+def pareto(frame: pd.DataFrame) -> np.ndarray:
+    """Which rows no other row beats in cost, p99 TTFT, p99 TPOT and throughput at once; rows without figures are not.
+
+    >>> f = pd.DataFrame({"usd_per_hour": [1.0, 2.0, 2.0], "ttft_s_p99": [2.0, 1.0, 3.0], "tpot_s_p99": [1.0, 1.0, 1.0],
+    ...     "throughput_tok_s": [5.0, 5.0, 5.0]})
+    >>> pareto(f).tolist()
+    [True, True, False]
+    """
+    if not set(PARETO) <= set(frame.columns):
+        return np.zeros(len(frame), bool)
+    value = np.column_stack([sign * frame[name].astype(float) for name, sign in PARETO.items()])
+    known = ~np.isnan(value).any(axis=1)
+    out = np.zeros(len(frame), bool)
+    for i in np.flatnonzero(known):
+        others = value[known]
+        beaten = (others >= value[i]).all(axis=1) & (others > value[i]).any(axis=1)
+        out[i] = not beaten.any()
+    return out
+
+
+def _replicas(d: Design) -> int:
+    return d.scenario.deployments[0].replicas
+
+
+def _margin(d: Design) -> float:
+    rows = d.proof or ([d.search] if d.search else [])
+    return min((float(r["margin"]) for r in rows), default=-np.inf)
+
+
+def _cost(d: Design) -> float:
+    """USD an hour: of the machines, or, where pods come and go, as simulated."""
+    moves = any(x.moves for x in d.scenario.deployments)
+    row = d.search
+    return float(row["usd_per_hour"]) if moves and row and not np.isnan(row["usd_per_hour"]) else d.usd_per_hour
