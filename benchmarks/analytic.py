@@ -24,6 +24,7 @@ SHARES = (0.3, 0.6, 0.8, 0.9)
 
 def case(model: str, gpu: str, tp: int) -> list[tuple[float, float, float, float, float]]:
     """Share of the highest rate, analytic and simulated mean TPOT and TTFT [s]."""
+
     def scenario(rate: float) -> Scenario:
         return Scenario.of({
             "workload": {"source": "azure_conversation", "profile": "flat", "rate_rps": rate, "requests": 4000},
@@ -36,8 +37,12 @@ def case(model: str, gpu: str, tp: int) -> list[tuple[float, float, float, float
     out = []
     for share in SHARES:
         found = steady(r, lengths, share * top)
-        rows = simulate(scenario(share * top)).summary(trim_warmup_s=30).set_index(["metric", "stat"])["value"]
-        out.append((share, found.tpot_s, float(rows["tpot_s", "mean"]), found.ttft_s, float(rows["ttft_s", "mean"])))
+        rows = (
+            simulate(scenario(share * top)).summary(trim_warmup_s=30).set_index(["metric", "stat"])["value"]
+        )
+        out.append(
+            (share, found.tpot_s, float(rows["tpot_s", "mean"]), found.ttft_s, float(rows["ttft_s", "mean"]))
+        )
     return out
 
 
@@ -45,7 +50,9 @@ def main() -> int:
     """Print the table."""
     say = sys.stdout.write
     errors: dict[float, list[tuple[float, float]]] = {s: [] for s in SHARES}
-    say(f"{'model':16}{'GPU':8}{'load':>6}{'TPOT analytic':>15}{'simulated':>11}{'error':>9}{'TTFT analytic':>15}{'simulated':>11}{'error':>9}\n")
+    say(
+        f"{'model':16}{'GPU':8}{'load':>6}{'TPOT analytic':>15}{'simulated':>11}{'error':>9}{'TTFT analytic':>15}{'simulated':>11}{'error':>9}\n"
+    )
     began = time.perf_counter()
     for model, gpu, tp in CASES:
         try:
@@ -55,7 +62,9 @@ def main() -> int:
             continue
         for share, a, b, c, d in rows:
             errors[share].append((a / b - 1, c / d - 1))
-            say(f"{model:16}{tp} x {gpu:4}{share:6.0%}{a * 1e3:12.2f} ms{b * 1e3:8.2f} ms{a / b - 1:+9.1%}{c * 1e3:12.1f} ms{d * 1e3:8.1f} ms{c / d - 1:+9.1%}\n")
+            say(
+                f"{model:16}{tp} x {gpu:4}{share:6.0%}{a * 1e3:12.2f} ms{b * 1e3:8.2f} ms{a / b - 1:+9.1%}{c * 1e3:12.1f} ms{d * 1e3:8.1f} ms{c / d - 1:+9.1%}\n"
+            )
     for share, found in errors.items():
         tpot, ttft = np.median(np.abs(np.array(found)), axis=0)
         say(f"at {share:.0%} of the highest rate: median absolute error TPOT {tpot:.1%}, TTFT {ttft:.1%}\n")

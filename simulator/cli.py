@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from simulator import planner_commands
 from simulator.errors import ServelabError
 from simulator.export.commands import app as export_app
 from simulator.workload_commands import fit_workload
@@ -20,6 +21,13 @@ list_app = typer.Typer(no_args_is_help=True, help="Show what the catalog knows."
 app.add_typer(list_app, name="list")
 app.add_typer(export_app, name="export")
 app.command("fit-workload")(fit_workload)
+for _command in (
+    planner_commands.plan,
+    planner_commands.capacity,
+    planner_commands.sweep,
+    planner_commands.compare,
+):
+    app.command()(_command)
 for _point in entry_points(group="servelab.commands"):
     _found = _point.load()
     if isinstance(_found, typer.Typer):
@@ -97,13 +105,20 @@ def run(
 @app.command()
 def explain(
     result: Annotated[Path, typer.Argument(help="folder that run --out wrote", metavar="RESULT")],
-    request_id: Annotated[int, typer.Argument(help="request, as in requests.parquet")],
+    request_id: Annotated[
+        int | None, typer.Argument(help="request, as in requests.parquet; none: the figures of the run")
+    ] = None,
 ) -> None:
-    """Say where the time of one request went, and who was ahead of it."""
+    """Say what each figure of a run is made of; or where the time of one request went, and who was ahead of it."""
+    from simulator.planner.sentences import sentences
     from simulator.result import Result
 
     try:
-        typer.echo(str(Result.load(result).explain(request_id)))
+        loaded = Result.load(result)
+        if request_id is not None:
+            typer.echo(str(loaded.explain(request_id)))
+        else:
+            typer.echo("\n".join(s.text for s in sentences(loaded)))
     except ServelabError as problem:
         raise _refuse(problem) from None
 

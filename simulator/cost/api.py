@@ -52,7 +52,9 @@ def api_cost_usd(input_tokens: float, cached_tokens: float, output_tokens: float
     >>> api_cost_usd(2e6, 1e6, 1e6, ApiPrice("m", 1.0, 4.0, None, "", ""))
     6.0
     """
-    cached = price.input_usd_per_1m if price.cached_input_usd_per_1m is None else price.cached_input_usd_per_1m
+    cached = (
+        price.input_usd_per_1m if price.cached_input_usd_per_1m is None else price.cached_input_usd_per_1m
+    )
     return (
         (input_tokens - cached_tokens) * price.input_usd_per_1m
         + cached_tokens * cached

@@ -164,7 +164,10 @@ def cost_summary(
 
 
 def _hours(result: Result) -> float:
-    starts = [result.instances["start_s"].min(), *([result.nodes["start_s"].min()] if len(result.nodes) else [])]
+    starts = [
+        result.instances["start_s"].min(),
+        *([result.nodes["start_s"].min()] if len(result.nodes) else []),
+    ]
     return float(horizon_s(result) - min(starts)) / 3600
 
 
@@ -176,4 +179,14 @@ def _prefill_share(result: Result) -> float:
     return prefill / busy if busy > 0 else 0.0
 
 
-__all__ = ["BILL", "COSTS", "LINE", "bill", "cost_summary", "known_cost", "per", "prices_of", "staleness_days"]
+__all__ = [
+    "BILL",
+    "COSTS",
+    "LINE",
+    "bill",
+    "cost_summary",
+    "known_cost",
+    "per",
+    "prices_of",
+    "staleness_days",
+]

@@ -57,7 +57,12 @@ def upfront_usd(on_demand_usd: float, deal: Commitment) -> float:
     >>> upfront_usd(10.0, Commitment("", "", 12, 0.5, 0.25, "", ""))
     32850.0
     """
-    return effective_usd_per_hour(on_demand_usd, deal) * HOURS_PER_MONTH * deal.term_months * deal.upfront_fraction
+    return (
+        effective_usd_per_hour(on_demand_usd, deal)
+        * HOURS_PER_MONTH
+        * deal.term_months
+        * deal.upfront_fraction
+    )
 
 
 def break_even_use(deal: Commitment) -> float:

@@ -30,7 +30,10 @@ USES = ("serving", "failed work", "cold start", "idle", "headroom")
 
 
 def ledger(
-    result: Result, prices: PricesConfig | None = None, table: pd.DataFrame | None = None, window_s: float = 3600.0
+    result: Result,
+    prices: PricesConfig | None = None,
+    table: pd.DataFrame | None = None,
+    window_s: float = 3600.0,
 ) -> pd.DataFrame:
     """All that was paid for, long: time_s (start of the window), deployment, item, quantity, unit, unit_price_usd
     [USD/unit], usd, source, as_of. It sums to `bill`.
@@ -57,7 +60,10 @@ def ledger(
 def _account(use: "_Use", owner: str, kind: str, rented: list[Rental], edges: np.ndarray) -> list[Line]:
     """The lines of machines of one kind: their GPU-hours by what they were used for."""
     slots = np.sum([r.slots * overlap_s(edges, r.start_s, r.end_s) for r in rented], axis=0) / 3600
-    usd = np.sum([r.rate * r.usd_per_unit_hour * overlap_s(edges, r.start_s, r.end_s) for r in rented], axis=0) / 3600
+    usd = (
+        np.sum([r.rate * r.usd_per_unit_hour * overlap_s(edges, r.start_s, r.end_s) for r in rented], axis=0)
+        / 3600
+    )
     sources = "; ".join(dict.fromkeys(r.source for r in rented))
     as_of = min((r.as_of for r in rented if r.as_of), default="")
     unit = "slice-hour" if ":" in kind else "GPU-hour"
@@ -142,7 +148,9 @@ class _Use:
         seconds = gpu_seconds(q, pods)
         ended = np.nan_to_num(metrics.column(q, "llm_end_s"), nan=self._edges[-1])
         place = np.clip(np.searchsorted(self._edges, ended, side="right") - 1, 0, len(self._edges) - 2)
-        lost = np.isin(metrics.column(q, "state"), [s for s in State if s not in (State.COMPLETED, State.IN_FLIGHT)])
+        lost = np.isin(
+            metrics.column(q, "state"), [s for s in State if s not in (State.COMPLETED, State.IN_FLIGHT)]
+        )
         n = len(self._edges) - 1
         every = np.bincount(place, weights=seconds, minlength=n)
         bad = np.bincount(place[lost], weights=seconds[lost], minlength=n)
@@ -158,7 +166,9 @@ def gpu_seconds(requests: pd.DataFrame, pods: pd.DataFrame) -> np.ndarray:
     busy = float((gpus * np.nan_to_num(metrics.column(pods, "busy_s"))).sum())
     prefill = float((gpus * np.nan_to_num(metrics.column(pods, "prefill_busy_s"))).sum())
     began = ~np.isnan(metrics.column(requests, "scheduled_s"))
-    asked = metrics.column(requests, "prompt_tokens") - np.maximum(metrics.column(requests, "cached_tokens"), 0)
+    asked = metrics.column(requests, "prompt_tokens") - np.maximum(
+        metrics.column(requests, "cached_tokens"), 0
+    )
     prompt = np.where(began, asked, 0).astype(float)
     output = np.where(began, metrics.column(requests, "generated_tokens"), 0).astype(float)
     out = np.zeros(len(requests))
@@ -169,7 +179,9 @@ def gpu_seconds(requests: pd.DataFrame, pods: pd.DataFrame) -> np.ndarray:
     return out
 
 
-def shares(result: Result, by: str = "tenant", prices: PricesConfig | None = None, table: pd.DataFrame | None = None) -> pd.DataFrame:
+def shares(
+    result: Result, by: str = "tenant", prices: PricesConfig | None = None, table: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Who the bill is for: group, requests, gpu_hours, share, usd, usd_per_1m_output_tokens.
 
     ``by`` is ``tenant``, ``traffic_class`` or ``deployment``. Each deployment's part of the bill, idle time and headroom
@@ -207,4 +219,6 @@ def shares(result: Result, by: str = "tenant", prices: PricesConfig | None = Non
         part = float(usd[mine].sum())
         rows.append((label, int(mine.sum()), seconds[mine].sum() / 3600, part / usd.sum() if usd.sum() else np.nan, part,
                      part / tokens * 1e6 if tokens else np.nan))  # fmt: skip
-    return pd.DataFrame(rows, columns=["group", "requests", "gpu_hours", "share", "usd", "usd_per_1m_output_tokens"])
+    return pd.DataFrame(
+        rows, columns=["group", "requests", "gpu_hours", "share", "usd", "usd_per_1m_output_tokens"]
+    )

@@ -38,13 +38,24 @@ class Line:
 LINE = [f.name for f in fields(Line)]
 
 
-def line(time_s: float, owner: str, item: str, quantity: float, unit: str, usd_per_unit: float, source: str) -> Line:
+def line(
+    time_s: float, owner: str, item: str, quantity: float, unit: str, usd_per_unit: float, source: str
+) -> Line:
     """A line at a price of the user's own.
 
     >>> line(0.0, "chat", "egress", 2.0, "GB", 0.09, "prices.egress_usd_per_gb").usd
     0.18
     """
-    return Line(time_s, owner, item, quantity, unit, usd_per_unit, quantity * usd_per_unit, f"your own price, {source}")
+    return Line(
+        time_s,
+        owner,
+        item,
+        quantity,
+        unit,
+        usd_per_unit,
+        quantity * usd_per_unit,
+        f"your own price, {source}",
+    )
 
 
 def other_lines(
@@ -53,7 +64,9 @@ def other_lines(
     """All lines beside the machines, by windows of ``window_s`` [s] (0: one for the whole run)."""
     edges = windows(end_s, window_s)
     found = [*_stages(result, prices, edges), *_platform(prices, edges), *_licences(prices, rented, edges)]
-    return [x for x in [*found, *_egress(result, prices, edges), *_overflow(result, prices, edges)] if x.quantity]
+    return [
+        x for x in [*found, *_egress(result, prices, edges), *_overflow(result, prices, edges)] if x.quantity
+    ]
 
 
 def windows(end_s: float, window_s: float) -> np.ndarray:
@@ -101,10 +114,26 @@ def _hours(edges: np.ndarray) -> list[tuple[float, float]]:
 def _platform(prices: PricesConfig, edges: np.ndarray) -> Iterator[Line]:
     for time_s, hours in _hours(edges):
         if prices.cluster_usd_per_hour is not None:
-            yield line(time_s, "", "cluster fee", hours, "hour", prices.cluster_usd_per_hour, "prices.cluster_usd_per_hour")
+            yield line(
+                time_s,
+                "",
+                "cluster fee",
+                hours,
+                "hour",
+                prices.cluster_usd_per_hour,
+                "prices.cluster_usd_per_hour",
+            )
         if prices.storage_gb is not None and prices.storage_usd_per_gb_month is not None:
             amount = prices.storage_gb * hours / HOURS_PER_MONTH
-            yield line(time_s, "", "storage", amount, "GB-month", prices.storage_usd_per_gb_month, "prices.storage_usd_per_gb_month")
+            yield line(
+                time_s,
+                "",
+                "storage",
+                amount,
+                "GB-month",
+                prices.storage_usd_per_gb_month,
+                "prices.storage_usd_per_gb_month",
+            )
 
 
 def _licences(prices: PricesConfig, rented: list[Rental], edges: np.ndarray) -> Iterator[Line]:
@@ -115,7 +144,15 @@ def _licences(prices: PricesConfig, rented: list[Rental], edges: np.ndarray) -> 
         mine = [r for r in rented if r.owner == owner]
         hours = np.sum([r.slots * overlap_s(edges, r.start_s, r.end_s) / 3600 for r in mine], axis=0)
         for time_s, amount in zip(edges[:-1].tolist(), hours.tolist(), strict=True):
-            yield line(time_s, owner, "licences", amount, "GPU-hour", prices.licence_usd_per_gpu_hour, "prices.licence_usd_per_gpu_hour")
+            yield line(
+                time_s,
+                owner,
+                "licences",
+                amount,
+                "GPU-hour",
+                prices.licence_usd_per_gpu_hour,
+                "prices.licence_usd_per_gpu_hour",
+            )
 
 
 def _egress(result: Result, prices: PricesConfig, edges: np.ndarray) -> Iterator[Line]:
@@ -124,7 +161,11 @@ def _egress(result: Result, prices: PricesConfig, edges: np.ndarray) -> Iterator
         return
     done = metrics.completed(result.requests)
     tokens = np.where(done, metrics.column(result.requests, "generated_tokens"), 0)
-    gb = _by_window(edges, metrics.column(result.requests, "end_s"), tokens) * prices.egress_bytes_per_token / GB
+    gb = (
+        _by_window(edges, metrics.column(result.requests, "end_s"), tokens)
+        * prices.egress_bytes_per_token
+        / GB
+    )
     for time_s, amount in zip(edges[:-1].tolist(), gb.tolist(), strict=True):
         yield line(time_s, "", "egress", amount, "GB", prices.egress_usd_per_gb, "prices.egress_usd_per_gb")
 

@@ -94,7 +94,8 @@ class PricesConfig(_Part):
         default=None, description="instance type; none: the cheapest combination"
     )
     purchase: Literal["on_demand", "spot"] | tuple[Tranche, ...] = Field(
-        default="on_demand", description="how machines are bought: one way, or tranches, the last without instances"
+        default="on_demand",
+        description="how machines are bought: one way, or tranches, the last without instances",
     )
     usd_per_gpu_hour: dict[str, Usd] = Field(
         default_factory=dict, description="your own price by GPU [USD/GPU/hour], in place of the table"
@@ -124,9 +125,14 @@ class PricesConfig(_Part):
 
     @model_validator(mode="after")
     def _pairs(self) -> "PricesConfig":
-        for a, b in (("storage_gb", "storage_usd_per_gb_month"), ("egress_bytes_per_token", "egress_usd_per_gb")):
+        for a, b in (
+            ("storage_gb", "storage_usd_per_gb_month"),
+            ("egress_bytes_per_token", "egress_usd_per_gb"),
+        ):
             if (getattr(self, a) is None) != (getattr(self, b) is None):
-                raise ValueError(f"{a} and {b} need each other, got {getattr(self, a)} and {getattr(self, b)}")
+                raise ValueError(
+                    f"{a} and {b} need each other, got {getattr(self, a)} and {getattr(self, b)}"
+                )
         return self
 
     @property

@@ -237,7 +237,9 @@ def _of_pods(
         open_s = sorted(_intervals(result, int(deployment), gpu, int(gpus)))
         if gpu in own:
             made = [(place, a, b) for place, (a, b) in zip(places(open_s), open_s, strict=True)]
-            yield from _owned(name, f"{name}: {gpu}", gpu, int(gpus), int(gpus), own[gpu], made, prices, end_s)
+            yield from _owned(
+                name, f"{name}: {gpu}", gpu, int(gpus), int(gpus), own[gpu], made, prices, end_s
+            )
             continue
         plan = cheapest(units(offers(listed, gpu, prices), int(gpus)), peak(open_s))
         first = 0
@@ -246,7 +248,9 @@ def _of_pods(
             for machine in range(unit.machines):
                 slots = unit.slots * int(gpus) / unit.machines
                 slots = max(slots, unit.offer.gpu_count)
-                yield from _bought(name, f"{name}: ", gpu, slots, unit.offer, first + machine, spans, prices, listed, end_s)
+                yield from _bought(
+                    name, f"{name}: ", gpu, slots, unit.offer, first + machine, spans, prices, listed, end_s
+                )
             first += unit.machines
         if plan:
             unit = plan[-1]
@@ -266,7 +270,9 @@ def _of_nodes(
         numbered = list(zip(places(open_s), open_s, strict=True))
         if card in own:
             made = [(place, a, b) for place, (a, b) in numbered]
-            yield from _owned(name, f"{name}: {card}", str(gpu), float(str(slots)), gpus, own[card], made, prices, end_s)
+            yield from _owned(
+                name, f"{name}: {card}", str(gpu), float(str(slots)), gpus, own[card], made, prices, end_s
+            )
             continue
         unit = min(units(offers(listed, card, prices), gpus), key=lambda u: u.usd_per_hour)
         most = max((place for place, _ in numbered), default=-1) + 1
@@ -287,7 +293,9 @@ def _owned(
     card = kind.partition(":")[0]
     source = f"your own price, prices.usd_per_gpu_hour.{card}"
     for _, start_s, stop_s in made:
-        yield Rental(owner, what, kind, slots, start_s, stop_s, "GPU-hour", gpus, usd, source, "", "your own price")
+        yield Rental(
+            owner, what, kind, slots, start_s, stop_s, "GPU-hour", gpus, usd, source, "", "your own price"
+        )
 
 
 def _bought(

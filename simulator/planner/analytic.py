@@ -44,7 +44,13 @@ class Lengths:
         """Of the requests of a table."""
         p, o = table.prompt_tokens.astype(float), np.maximum(table.output_tokens.astype(float), 1.0)
         context = float(((p + o / 2) * o).sum() / o.sum())
-        return cls(float(p.mean()), float(o.mean()), context, float((p * (p + 1) / 2).mean()), float(p.var() / p.mean() ** 2))
+        return cls(
+            float(p.mean()),
+            float(o.mean()),
+            context,
+            float((p * (p + 1) / 2).mean()),
+            float(p.var() / p.mean() ** 2),
+        )
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,13 @@ def steady(r: Resolved, lengths: Lengths, rate_rps: float) -> Steady:
         if decoding * lengths.context > tokens_held:
             return Steady(None, float("inf"), decoding, decoding * lengths.context / tokens_held, "KV cache")
         if prefill + decoding > s.max_num_batched_tokens:
-            return Steady(None, float("inf"), decoding, (prefill + decoding) / s.max_num_batched_tokens, "max_num_batched_tokens")
+            return Steady(
+                None,
+                float("inf"),
+                decoding,
+                (prefill + decoding) / s.max_num_batched_tokens,
+                "max_num_batched_tokens",
+            )
         again = _step_s(r, prefill, new, new * lengths.pairs, decoding, decoding * lengths.context)
         if again <= step * (1 + 1e-4):
             break
@@ -93,12 +105,16 @@ def steady(r: Resolved, lengths: Lengths, rate_rps: float) -> Steady:
     vacation = _step_s(r, 0.0, 0.0, 0.0, decoding, held)
     service = max(_step_s(r, lengths.prompt, 1.0, lengths.pairs, decoding, held) - vacation, 0.0)
     use = rate * service
-    spread = rate * service**2 * (1 + lengths.prompt_cv2) / max(1 - use**2, 1e-9)  # variance of steps over their mean
+    spread = (
+        rate * service**2 * (1 + lengths.prompt_cv2) / max(1 - use**2, 1e-9)
+    )  # variance of steps over their mean
     seen = step + spread  # the mean step that an arrival falls into
     ahead = step if s.async_scheduling else 0.0
     ttft = np.inf if use >= 1 else seen / 2 + ahead + vacation + service + use * seen
     load = max(
-        decoding / s.max_num_seqs, decoding * lengths.context / tokens_held, (prefill + decoding) / s.max_num_batched_tokens
+        decoding / s.max_num_seqs,
+        decoding * lengths.context / tokens_held,
+        (prefill + decoding) / s.max_num_batched_tokens,
     )
     return Steady(step, float(ttft), decoding, load)
 
@@ -122,7 +138,9 @@ def _step_s(r: Resolved, prefill: float, new: float, pairs: float, decoding: flo
     return new * with_one + (1 - new) * one(0.0, 0.0, 0.0, max(decoding, 1.0))
 
 
-def most_rps(r: Resolved, lengths: Lengths, tpot_s: float | None = None, ttft_s: float | None = None) -> float:
+def most_rps(
+    r: Resolved, lengths: Lengths, tpot_s: float | None = None, ttft_s: float | None = None
+) -> float:
     """The highest rate of one replica with a steady state within the limits given [request/s]; 0: none."""
     low, high = 0.0, 1e-3
     while _holds(r, lengths, high, tpot_s, ttft_s) and high < 1e6:
@@ -136,7 +154,9 @@ def most_rps(r: Resolved, lengths: Lengths, tpot_s: float | None = None, ttft_s:
     return low
 
 
-def _holds(r: Resolved, lengths: Lengths, rate_rps: float, tpot_s: float | None, ttft_s: float | None) -> bool:
+def _holds(
+    r: Resolved, lengths: Lengths, rate_rps: float, tpot_s: float | None, ttft_s: float | None
+) -> bool:
     found = steady(r, lengths, rate_rps)
     if found.step_s is None:
         return False

@@ -104,12 +104,18 @@ def capacity(
     top = float(curve.loc[curve["factor"] <= low * 1.3, "e2el_s_mean"].max())
     near = curve[curve["e2el_s_mean"] <= top]
     bend = knee(near["rate_rps"].to_numpy(float), near["e2el_s_mean"].to_numpy(float))
-    return Capacity(low, low * mean, precision, bend, tried[min(above)]["binds"] if above else "", curve, bool(above))
+    return Capacity(
+        low, low * mean, precision, bend, tried[min(above)]["binds"] if above else "", curve, bool(above)
+    )
 
 
 def _guess(scenario: Scenario, seed: int, mean_rps: float) -> float:
     """Factor at which the analytic model says that the SLO is reached; 1 where it does not apply."""
     one = screened(scenario, Lengths.of(requests_of(scenario, seed)))
     d = resolve_deployment(scenario, 0).config
-    most = d.replicas if d.autoscaler.kind == "none" else max(d.replicas, getattr(d.autoscaler, "max_replicas", d.replicas))
+    most = (
+        d.replicas
+        if d.autoscaler.kind == "none"
+        else max(d.replicas, getattr(d.autoscaler, "max_replicas", d.replicas))
+    )
     return max(one * most / mean_rps, 1e-3) if one and len(scenario.deployments) == 1 else 1.0

@@ -56,10 +56,14 @@ def row_of(result: Result, trim_warmup_s: float = 0.0) -> dict[str, Any]:
     out |= _limits(judged)
     gpus = column(result.instances, "gpus").astype(float)
     life = column(result.instances, "end_s") - column(result.instances, "start_s")
-    out["duty_cycle"] = float((gpus * column(result.instances, "busy_s")).sum() / max((gpus * life).sum(), 1e-9))
+    out["duty_cycle"] = float(
+        (gpus * column(result.instances, "busy_s")).sum() / max((gpus * life).sum(), 1e-9)
+    )
     out |= _costs(result)
     trusts = [d["trust"] for d in result.meta["deployments"]]
-    out["trust"] = next((t for t in ("roofline", "extrapolated", "fitted", "measured") if t in trusts), "user")
+    out["trust"] = next(
+        (t for t in ("roofline", "extrapolated", "fitted", "measured") if t in trusts), "user"
+    )
     return out
 
 
@@ -76,7 +80,12 @@ def _limits(judged: Any) -> dict[str, Any]:
 def _costs(result: Result) -> dict[str, Any]:
     from simulator.errors import ServelabError
 
-    names = ("usd_per_hour", "usd_per_1m_output_tokens", "usd_per_1m_output_tokens_within_slo", "usd_per_request")
+    names = (
+        "usd_per_hour",
+        "usd_per_1m_output_tokens",
+        "usd_per_1m_output_tokens_within_slo",
+        "usd_per_request",
+    )
     try:
         value = cost_summary(result).set_index("metric")["value"]
     except ServelabError as problem:

@@ -31,7 +31,10 @@ def trust_of(scenario: Scenario) -> tuple[str, str]:
     found = [resolve_deployment(scenario, i) for i in range(len(scenario.deployments))]
     worst = min(found, key=lambda r: RESTS.index(r.step_time.trust))
     known = doubt(worst)
-    return worst.step_time.trust, f"step times +-{known.sd:.0%} (1 sd): {known.source}" if known.sd else known.source
+    return (
+        worst.step_time.trust,
+        f"step times +-{known.sd:.0%} (1 sd): {known.source}" if known.sd else known.source,
+    )
 
 
 def intervals(
@@ -44,7 +47,9 @@ def intervals(
     are drawn together, with a fresh day of traffic each. Raises ServelabError for fewer than two worlds and a level outside (0, 1).
     """
     if n < 2 or not 0 < level < 1:
-        raise ServelabError(f"an interval needs n of at least 2 and a level between 0 and 1, got {n} and {level}")
+        raise ServelabError(
+            f"an interval needs n of at least 2 and a level between 0 and 1, got {n} and {level}"
+        )
     drawn = worlds(scenario, u, n, seed)
     rows = runs.rows([job(w.of(scenario, u.block_s), w.seed, hour) for w in drawn])
     return summarised([in_world(r, w) for r, w in zip(rows, drawn, strict=True)], level, *trust_of(scenario))

@@ -131,7 +131,9 @@ class Plan:
 def misses(row: Row) -> str:
     """What of the SLO a row breaks, and how far each limit is, as text."""
     near = [
-        f"{LIMITS[name]} {row[f'{name}_of_limit']:.2f} x its limit" if np.isfinite(row[f"{name}_of_limit"]) else f"{LIMITS[name]} never met"
+        f"{LIMITS[name]} {row[f'{name}_of_limit']:.2f} x its limit"
+        if np.isfinite(row[f"{name}_of_limit"])
+        else f"{LIMITS[name]} never met"
         for name in LIMITS
         if f"{name}_of_limit" in row
     ]
@@ -161,7 +163,13 @@ def plan(
 
 class _Search:
     def __init__(
-        self, scenario: Scenario, choices: Mapping[str, list[Any]], claim: Claim, u: Uncertainty, seed: int, runs: Runs
+        self,
+        scenario: Scenario,
+        choices: Mapping[str, list[Any]],
+        claim: Claim,
+        u: Uncertainty,
+        seed: int,
+        runs: Runs,
     ) -> None:
         self._base, self._claim, self._u, self._seed, self._runs = scenario, claim, u, seed, runs
         self._simulated = 0
@@ -286,7 +294,9 @@ class _Search:
 
     def _simulate(self, designs: list[Design]) -> None:
         designs = [d for d in designs if d.search is None]
-        jobs = [job(self._hard.of(d.scenario, self._u.block_s), self._hard.seed, self._hour(d)) for d in designs]
+        jobs = [
+            job(self._hard.of(d.scenario, self._u.block_s), self._hard.seed, self._hour(d)) for d in designs
+        ]
         for d, row in zip(designs, self._runs.rows(jobs), strict=True):
             d.search = row
         self._simulated += len(jobs)
@@ -321,7 +331,9 @@ class _Search:
             failures = len(d.proof) - d.held
             if failures > MOST_FAILURES:
                 return False
-            n = next(m for m in range(max(n, self._claim.least), 10_000) if self._claim.shown(m - failures, m))
+            n = next(
+                m for m in range(max(n, self._claim.least), 10_000) if self._claim.shown(m - failures, m)
+            )
             if n > drawn:
                 left = [*left, *worlds(d.scenario, self._u, n, self._seed + 1)[drawn:]]
                 left.sort(key=lambda w: -w.traffic * float(np.prod(w.step)))
@@ -330,14 +342,18 @@ class _Search:
                 return True
             width = max(self._width // 2, 2)
             some, left = left[:width], left[width:]
-            rows = self._runs.rows([job(w.of(d.scenario, self._u.block_s), w.seed, self._hour(d)) for w in some])
+            rows = self._runs.rows(
+                [job(w.of(d.scenario, self._u.block_s), w.seed, self._hour(d)) for w in some]
+            )
             d.proof += [in_world(r, w) for r, w in zip(rows, some, strict=True)]
             self._simulated += len(some)
 
     def _answer(self, best: Design | None, level: float) -> Plan:
         looked = [d for d in self._designs if d.search or d.proof]
         cheaper = [d for d in looked if d is not best and (best is None or _cost(d) < _cost(best))]
-        failed = [d for d in cheaper if (d.search and not d.search["meets"]) or (d.proof and d.held < len(d.proof))]
+        failed = [
+            d for d in cheaper if (d.search and not d.search["meets"]) or (d.proof and d.held < len(d.proof))
+        ]
         # the dearest of them; of equals the one that came nearest
         nearest = max(failed, key=lambda d: (_cost(d), _margin(d)), default=None)
         closest = max(looked, key=_margin, default=None) if best is None else None
@@ -345,7 +361,9 @@ class _Search:
         trust, rests_on = trust_of((best or closest or self._designs[0]).scenario)
         if best is not None:
             answers = summarised(best.proof, level, trust, rests_on)
-        return Plan(self._claim, best, nearest, closest, self._table(best), answers, self._simulated, trust, rests_on)
+        return Plan(
+            self._claim, best, nearest, closest, self._table(best), answers, self._simulated, trust, rests_on
+        )
 
     def _table(self, best: Design | None) -> pd.DataFrame:
         rows = []
@@ -361,10 +379,27 @@ class _Search:
             elif best is not None and d.usd_per_hour >= _cost(best):
                 status = status or "dearer"
             found = d.search or {}
-            keep = ("attainment", "worst_window", "margin", "ttft_s_p99", "tpot_s_p99", "throughput_tok_s", "binds")
-            rows.append({**row, "status": status or "not tried", **{k: found.get(k) for k in keep}, "error": ""})
+            keep = (
+                "attainment",
+                "worst_window",
+                "margin",
+                "ttft_s_p99",
+                "tpot_s_p99",
+                "throughput_tok_s",
+                "binds",
+            )
+            rows.append(
+                {**row, "status": status or "not tried", **{k: found.get(k) for k in keep}, "error": ""}
+            )
         for fields, why in self._refused:
-            rows.append({**{k: label(v) for k, v in fields.items()}, "usd_per_hour": np.nan, "status": "cannot run", "error": why})
+            rows.append(
+                {
+                    **{k: label(v) for k, v in fields.items()},
+                    "usd_per_hour": np.nan,
+                    "status": "cannot run",
+                    "error": why,
+                }
+            )
         frame = pd.DataFrame(rows)
         frame["pareto"] = pareto(frame)
         return frame.sort_values("usd_per_hour", ignore_index=True, kind="stable")
@@ -403,4 +438,6 @@ def _cost(d: Design) -> float:
     """USD an hour: of the machines, or, where pods come and go, as simulated."""
     moves = any(x.moves for x in d.scenario.deployments)
     row = d.search
-    return float(row["usd_per_hour"]) if moves and row and not np.isnan(row["usd_per_hour"]) else d.usd_per_hour
+    return (
+        float(row["usd_per_hour"]) if moves and row and not np.isnan(row["usd_per_hour"]) else d.usd_per_hour
+    )

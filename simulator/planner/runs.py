@@ -108,7 +108,15 @@ def _patience() -> Iterator[None]:
 def digest(job: Job) -> str:
     """Name of a job's row: a hash of all that it depends on."""
     mapping, folder, seed, hour = job
-    text = key({"scenario": mapping, "seed": seed, "hour": hour, "files": _files(mapping, folder), "version": stamp()})
+    text = key(
+        {
+            "scenario": mapping,
+            "seed": seed,
+            "hour": hour,
+            "files": _files(mapping, folder),
+            "version": stamp(),
+        }
+    )
     return hashlib.sha256(text.encode()).hexdigest()
 
 

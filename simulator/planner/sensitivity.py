@@ -13,8 +13,11 @@ from simulator.scenario import Scenario
 
 
 def sensitivity(
-    scenario: Scenario, ranges: Mapping[str, tuple[Any, Any]], metric: str = "usd_per_1m_output_tokens_within_slo",
-    seeds: Sequence[int] = (0,), runs: Runs = Runs(),
+    scenario: Scenario,
+    ranges: Mapping[str, tuple[Any, Any]],
+    metric: str = "usd_per_1m_output_tokens_within_slo",
+    seeds: Sequence[int] = (0,),
+    runs: Runs = Runs(),
 ) -> pd.DataFrame:
     """A tornado: field, low, high (values), at_low, at_high, base (means of ``metric`` over the seeds), swing, unit; widest first.
 

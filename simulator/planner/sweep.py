@@ -44,8 +44,12 @@ def with_fields(scenario: Scenario, fields: Mapping[str, Any]) -> Scenario:
         if name == TRAFFIC:
             continue
         if "." not in name and name not in SHORT and name not in Scenario.model_fields:
-            raise ServelabError(f"field {name!r}{nearest(name, [*SHORT, TRAFFIC])}: give a path such as deployments.0.replicas")
-        mapping = overridden(mapping, f"{path_of(name)}={yaml.safe_dump(value, default_flow_style=True, width=10**6)}")
+            raise ServelabError(
+                f"field {name!r}{nearest(name, [*SHORT, TRAFFIC])}: give a path such as deployments.0.replicas"
+            )
+        mapping = overridden(
+            mapping, f"{path_of(name)}={yaml.safe_dump(value, default_flow_style=True, width=10**6)}"
+        )
     made = Scenario.of(mapping, scenario.base_dir)
     if TRAFFIC in fields:
         made = made.model_copy(update={"workload": times(made.workload, float(fields[TRAFFIC]))})

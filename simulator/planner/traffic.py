@@ -30,7 +30,9 @@ def times(workload: WorkloadConfig, factor: float) -> WorkloadConfig:
     if isinstance(workload, SyntheticWorkload):
         if workload.requests is not None:
             workload = workload.model_copy(update={"requests": max(1, round(workload.requests * factor))})
-        classes = tuple(c.model_copy(update={"arrivals": _more(c.arrivals, factor)}) for c in workload.classes)
+        classes = tuple(
+            c.model_copy(update={"arrivals": _more(c.arrivals, factor)}) for c in workload.classes
+        )
         return workload.model_copy(update={"classes": classes})
     update: dict[str, Any] = {"rate_rps": workload.rate_rps * factor}
     if workload.requests is not None:  # as long a run, not as many requests
@@ -42,11 +44,15 @@ def _more(arrivals: Any, factor: float) -> Any:
     if isinstance(arrivals, ClosedLoop):
         return arrivals.model_copy(update={"concurrency": max(1, round(arrivals.concurrency * factor))})
     if getattr(arrivals, "points", None) is not None:
-        return arrivals.model_copy(update={"points": tuple((t, rate * factor) for t, rate in arrivals.points)})
+        return arrivals.model_copy(
+            update={"points": tuple((t, rate * factor) for t, rate in arrivals.points)}
+        )
     if arrivals.rate_rps is not None:
         return arrivals.model_copy(update={"rate_rps": arrivals.rate_rps * factor})
     users = arrivals.users
-    return arrivals.model_copy(update={"users": users.model_copy(update={"active_users": users.active_users * factor})})
+    return arrivals.model_copy(
+        update={"users": users.model_copy(update={"active_users": users.active_users * factor})}
+    )
 
 
 def fresh(workload: WorkloadConfig, block_s: float) -> WorkloadConfig:
@@ -61,7 +67,9 @@ def fresh(workload: WorkloadConfig, block_s: float) -> WorkloadConfig:
 
 def requests_of(scenario: Scenario, seed: int) -> RequestTable:
     """The requests that `simulate` draws for ``seed``."""
-    return generate(scenario.workload, named_seed(np.random.SeedSequence(seed), "workload"), scenario.base_dir)
+    return generate(
+        scenario.workload, named_seed(np.random.SeedSequence(seed), "workload"), scenario.base_dir
+    )
 
 
 def demand(table: RequestTable) -> np.ndarray:

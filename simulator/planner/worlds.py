@@ -33,7 +33,9 @@ class Uncertainty(BaseModel):
     traffic: tuple[Factor, Factor] = Field(default=(1.0, 1.0), description="growth: times the rate")
     prices: tuple[Factor, Factor] = Field(default=(1.0, 1.0), description="times every price")
     step_time: bool = Field(default=True, description="draw step times from what is known of their error")
-    block_s: float = Field(default=600.0, gt=0, description="blocks that fresh days of a trace are made of [s]")
+    block_s: float = Field(
+        default=600.0, gt=0, description="blocks that fresh days of a trace are made of [s]"
+    )
 
     @field_validator("traffic", "prices")
     @classmethod
@@ -102,9 +104,22 @@ def worlds(scenario: Scenario, u: Uncertainty, n: int, seed: int = 0) -> list[Wo
         rng = named_rng(np.random.SeedSequence([seed, k]), "world")
         traffic, price = rng.uniform(*u.traffic), rng.uniform(*u.prices)
         normal = rng.standard_normal(len(found))
-        step = [float(np.exp(z * doubt(r).sd)) for z, r in zip(normal, found, strict=True)] if u.step_time else []
+        step = (
+            [float(np.exp(z * doubt(r).sd)) for z, r in zip(normal, found, strict=True)]
+            if u.step_time
+            else []
+        )
         drawn = [_coefficients(r.profile, rng) for r in found] if u.step_time else []
-        out.append(World(1000 * (seed + 1) + k, float(traffic), float(price), tuple(step), tuple(drawn), _residual(found, rng, u)))
+        out.append(
+            World(
+                1000 * (seed + 1) + k,
+                float(traffic),
+                float(price),
+                tuple(step),
+                tuple(drawn),
+                _residual(found, rng, u),
+            )
+        )
     return out
 
 
@@ -116,7 +131,9 @@ def hard_world(scenario: Scenario, u: Uncertainty, probability: float, seed: int
     return World(1000 * (seed + 1) - 1, float(np.mean(u.traffic)), float(np.mean(u.prices)), step)
 
 
-def _residual(found: Sequence[Resolved], rng: np.random.Generator, u: Uncertainty) -> tuple[tuple[str, float], ...]:
+def _residual(
+    found: Sequence[Resolved], rng: np.random.Generator, u: Uncertainty
+) -> tuple[tuple[str, float], ...]:
     """Factors on latencies and throughput for error that a profile's load tests showed beyond that of its step times."""
     r = found[0]
     z = float(rng.standard_normal())
