@@ -10,6 +10,7 @@ from simulator.cluster.fleets import Fleets
 from simulator.cluster.pods import COUNTERS
 from simulator.cluster.replicas import Replicas
 from simulator.platform import Platform
+from simulator.engine.step_time import weight_bytes
 from simulator.records import State
 from simulator.resolved import Resolved
 from simulator.workload import RequestTable
@@ -163,7 +164,8 @@ def _work(out: Columns, i: int, r: Resolved, c: Mapping[str, Any]) -> None:
     out["flops"][i] = (
         w.flops_per_token * tokens + w.flops_per_pair * pairs + w.flops_per_sample * c["sampled"]
     )
-    out["bytes"][i] = w.weight_bytes_per_step * c["steps"] + w.kv_bytes_per_token * read
+    moved = weight_bytes(w, tokens / c["steps"]) * c["steps"] if c["steps"] else 0.0  # at the mean batch
+    out["bytes"][i] = moved + w.kv_bytes_per_token * read
     out["system_s"][i] = c["area"]
 
 

@@ -97,6 +97,18 @@ def load_discrepancy() -> Mapping[tuple[str, bool], tuple[float, str]]:
 
 
 @lru_cache
+def load_carbon() -> tuple[Mapping[str, str], ...]:
+    """Grids, as text by column: provider, region, pue, grid_gco2e_per_kwh, renewable_match_fraction, as_of, source."""
+    return tuple(_rows("carbon.csv"))
+
+
+@lru_cache
+def load_power() -> Mapping[str, Mapping[str, str]]:
+    """Power of GPUs by catalog name, as text by column: base_w, memory_w, compute_w [W], median_error, source, date."""
+    return MappingProxyType({row["gpu"]: row for row in _rows("power.csv")})
+
+
+@lru_cache
 def load_stages() -> tuple[Mapping[str, str], ...]:
     """The stages of an application around an LLM, as text by column: stage, after, workers, mean_s [s], cv, ..."""
     return tuple(_rows("stages.csv"))

@@ -189,9 +189,20 @@ class Work(NamedTuple):
 
     flops_per_token: float
     flops_per_pair: float
-    weight_bytes_per_step: float  # every expert of an MoE model: an upper bound for small batches
+    weight_bytes_per_step: float  # every expert of an MoE model; `weight_bytes` takes those that a batch loads
     kv_bytes_per_token: float
     flops_per_sample: float  # of the output head
+    expert_bytes: float = 0.0  # of all experts, part of weight_bytes_per_step
+    idle_experts: float = 0.0  # share of experts that one token leaves out
+
+
+def weight_bytes(w: Work, tokens: float) -> float:
+    """Weights moved in a step of ``tokens``: of experts under uniform routing 1 - (1 - k / E)^tokens.
+
+    >>> weight_bytes(Work(0, 0, 100.0, 0, 0, 80.0, 0.5), 2)
+    80.0
+    """
+    return w.weight_bytes_per_step - w.expert_bytes * w.idle_experts**tokens
 
 
 def work(model: ModelSpec, settings: EngineSettings) -> Work:
@@ -211,4 +222,6 @@ def work(model: ModelSpec, settings: EngineSettings) -> Work:
         weight_bytes_per_step=tp * linear + head * each.other,
         kv_bytes_per_token=tp * kv_bytes_per_token(model, settings),
         flops_per_sample=2.0 * head,
+        expert_bytes=tp * w.experts * each.expert if model.moe_layers else 0.0,
+        idle_experts=1 - model.experts_per_token / model.experts if model.moe_layers else 0.0,
     )
