@@ -41,7 +41,11 @@ def _figures(row: SteadyRow) -> tuple[float, float]:
     step = row.batch / row.throughput
     joining = row.batch / row.output_tokens * PROMPT_TOKENS
     context = PROMPT_TOKENS + CONTEXT_SHARE * row.output_tokens
-    flops = w.flops_per_token * (row.batch + joining) + w.flops_per_pair * row.batch * context + w.flops_per_sample * row.batch
+    flops = (
+        w.flops_per_token * (row.batch + joining)
+        + w.flops_per_pair * row.batch * context
+        + w.flops_per_sample * row.batch
+    )
     moved = weight_bytes(w, row.batch + joining) + w.kv_bytes_per_token * row.batch * context
     rate = row.gpu.flops(8 if row.settings.quantization == "fp8" else 16)
     return moved / step / (gpus * row.gpu.memory_bandwidth_bytes_per_s), flops / step / (gpus * rate)

@@ -37,7 +37,7 @@ def find_api_price(model: str) -> ApiPrice:
             f"no API price for {model!r}{nearest(model, [*known, *short])}; those there are: {', '.join(sorted(known))}; or give "
             "input_usd_per_1m_tokens and output_usd_per_1m_tokens of your own"
         )
-    cached = row["cached_input_usd_per_1m_tokens"]
+    cached = row.get("cached_input_usd_per_1m_tokens")
     return ApiPrice(
         row["model"], float(row["input_usd_per_1m_tokens"]), float(row["output_usd_per_1m_tokens"]),
         float(cached) if cached else None, row["as_of"], row["source"],
@@ -79,10 +79,9 @@ def break_even(
         return api_usd_per_unit * volume - own_usd(volume)
 
     grid = [most * i / steps for i in range(1, steps + 1)]
-    lossy = [v for v in grid if gain(v) <= 0]
+    lossy = [i for i, v in enumerate(grid) if gain(v) <= 0]
     if not lossy:
         return grid[0]
-    if lossy[-1] >= most:
+    if lossy[-1] == steps - 1:
         return None
-    low, high = lossy[-1], lossy[-1] + most / steps
-    return float(brentq(gain, low, high))
+    return float(brentq(gain, grid[lossy[-1]], grid[lossy[-1] + 1]))

@@ -32,7 +32,9 @@ class PowerConfig(BaseModel):
     idle_w: float = Field(ge=0, description="of a GPU without work [W]; nvidia-smi on an idle one shows it")
     base_w: float | None = Field(default=None, ge=0, description="busy, nothing moved or computed [W]")
     memory_w: float | None = Field(default=None, ge=0, description="at full memory bandwidth [W]")
-    compute_w: float | None = Field(default=None, ge=0, description="times the cube root of model FLOP utilisation [W]")
+    compute_w: float | None = Field(
+        default=None, ge=0, description="times the cube root of model FLOP utilisation [W]"
+    )
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,9 @@ def energy(result: Result, config: PowerConfig) -> pd.DataFrame:
         total = float(joule.sum() + idle.sum())
         rows.append((facts["name"], gpu, float(joule.sum() / busy.sum()) if busy.sum() else np.nan, joule.sum() / J_PER_KWH,
                      idle.sum() / J_PER_KWH, total / J_PER_KWH, total / tokens if tokens else np.nan))  # fmt: skip
-    return pd.DataFrame(rows, columns=["deployment", "gpu", "busy_w", "kwh_busy", "kwh_idle", "kwh", "j_per_token"])
+    return pd.DataFrame(
+        rows, columns=["deployment", "gpu", "busy_w", "kwh_busy", "kwh_idle", "kwh", "j_per_token"]
+    )
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,13 @@ def find_grid(provider: str, region: str) -> Grid:
         raise ServelabError(
             f"no grid figures for {provider} {region}{nearest(f'{provider} {region}', names)}; there are {', '.join(names)}; make a Grid of your own"
         )
-    return Grid(float(row["pue"]), float(row["grid_gco2e_per_kwh"]), float(row["renewable_match_fraction"]), row["as_of"], row["source"])
+    return Grid(
+        float(row["pue"]),
+        float(row["grid_gco2e_per_kwh"]),
+        float(row["renewable_match_fraction"]),
+        row["as_of"],
+        row["source"],
+    )
 
 
 def carbon_kg(kwh: float, grid: Grid) -> tuple[float, float]:

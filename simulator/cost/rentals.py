@@ -193,7 +193,7 @@ def counted(start_s: float, end_s: float, granularity_s: float, minimum_s: float
     """Seconds that a provider charges.
 
     >>> counted(0.0, 30.5, 1, 60), counted(0.0, 90.5, 1, 60), counted(0.0, 3601.0, 3600, 0), counted(0.0, 9.5, 0, 0)
-    (60.0, 91.0, 7200.0, 9.5)
+    (60, 91, 7200, 9.5)
     """
     used = max(end_s - start_s, minimum_s)
     return granularity_s * math.ceil(round(used / granularity_s, 9)) if granularity_s else used

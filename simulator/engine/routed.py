@@ -3,7 +3,6 @@
 The same as the router ``least_outstanding`` before a gateway that does nothing else.
 """
 
-
 from simulator.engine import arrays as A
 from simulator.engine.compiled import compiled
 from simulator.engine.front import accept

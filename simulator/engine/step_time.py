@@ -189,7 +189,9 @@ class Work(NamedTuple):
 
     flops_per_token: float
     flops_per_pair: float
-    weight_bytes_per_step: float  # every expert of an MoE model; `weight_bytes` takes those that a batch loads
+    weight_bytes_per_step: (
+        float  # every expert of an MoE model; `weight_bytes` takes those that a batch loads
+    )
     kv_bytes_per_token: float
     flops_per_sample: float  # of the output head
     expert_bytes: float = 0.0  # of all experts, part of weight_bytes_per_step

@@ -58,24 +58,14 @@ class World:
 
     def of(self, scenario: Scenario, block_s: float) -> Scenario:
         """``scenario`` as it is in this world."""
-        deployments = []
-        for i, d in enumerate(scenario.deployments):
-            update: dict[str, Any] = {}
-            if i < len(self.step):
-                update["step_time_factor"] = d.step_time_factor * self.step[i]
-            if i < len(self.coefficients) and self.coefficients[i] is not None:
-                update |= self.coefficients[i] or {}
-            deployments.append(d.model_copy(update=update).model_dump() if update else d.model_dump())
         workload = times(fresh(scenario.workload, block_s), self.traffic)
         mapping = scenario.model_copy(update={"workload": workload}).to_mapping()
-        mapping["deployments"] = [_plain(d) for d in deployments]
+        for i, d in enumerate(mapping["deployments"]):
+            if i < len(self.step):
+                d["step_time_factor"] *= self.step[i]
+            if i < len(self.coefficients):
+                d |= self.coefficients[i] or {}
         return Scenario.of(mapping, scenario.base_dir)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items() if v is not None}
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 @dataclass(frozen=True)
@@ -98,7 +88,11 @@ def doubt(r: Resolved) -> Doubt:
 
 def worlds(scenario: Scenario, u: Uncertainty, n: int, seed: int = 0) -> list[World]:
     """``n`` worlds; the same for the same arguments, and the first ones the same for another ``n``."""
-    found = [resolve_deployment(scenario, i) for i in range(len(scenario.deployments))]
+    return drawn([resolve_deployment(scenario, i) for i in range(len(scenario.deployments))], u, n, seed)
+
+
+def drawn(found: Sequence[Resolved], u: Uncertainty, n: int, seed: int = 0) -> list[World]:
+    """`worlds` of deployments that are looked up."""
     out = []
     for k in range(n):
         rng = named_rng(np.random.SeedSequence([seed, k]), "world")
@@ -109,14 +103,14 @@ def worlds(scenario: Scenario, u: Uncertainty, n: int, seed: int = 0) -> list[Wo
             if u.step_time
             else []
         )
-        drawn = [_coefficients(r.profile, rng) for r in found] if u.step_time else []
+        fitted = [_coefficients(r.profile, rng) for r in found] if u.step_time else []
         out.append(
             World(
                 1000 * (seed + 1) + k,
                 float(traffic),
                 float(price),
                 tuple(step),
-                tuple(drawn),
+                tuple(fitted),
                 _residual(found, rng, u),
             )
         )
