@@ -20,5 +20,9 @@ def test_examples_in_docstrings(name):
 
 
 def test_some_are_there():
-    examples = sum(len(t.examples) for name in MODULES for t in doctest.DocTestFinder().find(importlib.import_module(name)))
+    examples = sum(
+        len(t.examples)
+        for name in MODULES
+        for t in doctest.DocTestFinder().find(importlib.import_module(name))
+    )
     assert examples > 80
