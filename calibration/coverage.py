@@ -108,7 +108,6 @@ def _judged(
     seed: int,
 ) -> list[dict]:
     r = replace(resolve_deployment(_scenario(load), 0), profile=profile)
-    r = replace(r, step_time=replace(r.step_time, trust="fitted"))  # the version differs by name only
     out: dict[str, list[float]] = {m: [] for m in METRICS}
     for world in drawn([r], Uncertainty(), worlds, seed):
         figures = simulated(load, world)

@@ -349,6 +349,8 @@ class _Search:
             self._simulated += len(some)
 
     def _answer(self, best: Design | None, level: float) -> Plan:
+        if best is None and not any(d.search for d in self._designs):
+            self._simulate([max(self._designs, key=lambda d: (d.screened_rps or 0.0) * _replicas(d))])
         looked = [d for d in self._designs if d.search or d.proof]
         cheaper = [d for d in looked if d is not best and (best is None or _cost(d) < _cost(best))]
         failed = [
@@ -369,7 +371,7 @@ class _Search:
         rows = []
         for d in self._designs:
             row = {k: label(v) for k, v in d.fields.items()} | {"usd_per_hour": _cost(d)}
-            status = self._status.get(id(d))
+            status = None if d.search else self._status.get(id(d))
             if d is best:
                 status = "best"
             elif d.proof:

@@ -6,6 +6,7 @@ scenario reads. Rows are written as they come, so that an interrupted sweep resu
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -68,34 +69,39 @@ class Runs:
         if self.backend == "serial" or (self.backend == "local" and len(todo) == 1):
             for name, job in todo.items():
                 yield name, evaluate(*job)
+        elif self.backend == "ray":
+            yield from _on_ray(todo, self.address)
         elif todo:
-            from joblib import Parallel, delayed, parallel_config
+            from joblib import Parallel, delayed
 
-            with parallel_config(**_ray(self.address) if self.backend == "ray" else {"backend": "loky"}):
-                work = Parallel(n_jobs=self.workers or -1, return_as="generator_unordered", batch_size=1)
-                yield from work(delayed(_named)(name, job) for name, job in todo.items())
+            work = Parallel(
+                n_jobs=self.workers or -1, backend="loky", return_as="generator_unordered", batch_size=1
+            )
+            yield from work(delayed(_named)(name, job) for name, job in todo.items())
 
 
 def _named(name: str, job: Job) -> tuple[str, Row]:
     return name, evaluate(*job)
 
 
-def _ray(address: str | None) -> dict[str, Any]:
-    """joblib's backend on a Ray cluster."""
+def _on_ray(todo: dict[str, Job], address: str | None) -> Iterator[tuple[str, Row]]:
+    """A task each on a Ray cluster, as they finish. (joblib's Ray backend hands rows back only when all are done.)"""
     try:
         import ray
-        from ray.util.joblib import register_ray
     except ImportError:
         raise ServelabError("--backend ray needs Ray: pip install 'servelab[ray]'") from None
     if not ray.is_initialized():
         try:
             with _patience():
-                ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as problem:
             where = f"--address {address!r}" if address else "a local Ray cluster"
             raise ServelabError(f"{where} does not answer: {problem}") from None
-    register_ray()
-    return {"backend": "ray"}
+    task = ray.remote(_named)
+    left = [task.remote(name, job) for name, job in todo.items()]
+    while left:
+        done, left = ray.wait(left)
+        yield from ray.get(done)
 
 
 @contextmanager

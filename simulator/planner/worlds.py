@@ -5,7 +5,7 @@ lognormal, with the standard deviation of held-out errors that the profile state
 trust level in data/discrepancy.csv. Traffic and prices are uniform over the ranges given.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Annotated, Any
@@ -76,9 +76,17 @@ class Doubt:
     source: str
 
 
+def _own(r: Resolved) -> Mapping[str, float]:
+    """What a profile says of its error, where it is of this model on this GPU; another vLLM version or TP size is let pass."""
+    p = r.profile
+    if p is None or p.gpu_spec().name != r.gpu.name or r.model.name not in [m.name for m in p.model_specs()]:
+        return {}
+    return p.discrepancy
+
+
 def doubt(r: Resolved) -> Doubt:
     """What is known of the error of a deployment's step times."""
-    own = r.profile.discrepancy if r.profile is not None and r.step_time.trust != "extrapolated" else {}
+    own = _own(r)
     for name in ("itl", "tpot_s"):
         if own.get(name):
             return Doubt(own[name], f"held-out {name} of profile {r.profile.name}" if r.profile else "")
@@ -131,9 +139,9 @@ def _residual(
     """Factors on latencies and throughput for error that a profile's load tests showed beyond that of its step times."""
     r = found[0]
     z = float(rng.standard_normal())
-    if not u.step_time or r.profile is None or r.step_time.trust == "extrapolated":
+    own, step = _own(r), doubt(r).sd
+    if not u.step_time or not own:
         return ()
-    own, step = r.profile.discrepancy, doubt(r).sd
     out = []
     for metric, name in METRICS.items():
         sd = max(own.get(name, 0.0) ** 2 - step**2, 0.0) ** 0.5
