@@ -3,6 +3,7 @@
 from simulator.charts.cost import bill_bars
 from simulator.charts.groups import group_bars
 from simulator.charts.latency import latency_cdf
+from simulator.charts.planning import capacity_curve, fan, ledger_area, lines, pareto, tornado
 from simulator.charts.theme import enable, save, to_svg
 from simulator.charts.timeline import timeline
 from simulator.charts.waterfall import over_load, waterfall
@@ -11,15 +12,21 @@ from simulator.charts.workload import burstiness, fit_sheet, length_cdf, rate_ov
 __all__ = [
     "bill_bars",
     "burstiness",
+    "capacity_curve",
     "enable",
+    "fan",
     "fit_sheet",
     "group_bars",
     "latency_cdf",
+    "ledger_area",
     "length_cdf",
+    "lines",
     "over_load",
+    "pareto",
     "rate_over_time",
     "save",
     "timeline",
     "to_svg",
+    "tornado",
     "waterfall",
 ]
