@@ -11,6 +11,7 @@ import typer
 from simulator import planner_commands
 from simulator.errors import ServelabError
 from simulator.export.commands import app as export_app
+from simulator.export.from_serve_command import from_serve
 from simulator.workload_commands import fit_workload
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ for _command in (
     planner_commands.compare,
 ):
     app.command()(_command)
+app.command("from-serve")(from_serve)
 for _point in entry_points(group="servelab.commands"):
     _found = _point.load()
     if isinstance(_found, typer.Typer):

@@ -13,10 +13,12 @@ from simulator.catalog.tables import (
     load_carbon,
     load_commitments,
     load_discrepancy,
+    hub_id,
     load_gpus,
     load_models,
     load_power,
     load_prices,
+    load_serve_flags,
     load_stages,
 )
 
@@ -33,10 +35,12 @@ __all__ = [
     "load_carbon",
     "load_commitments",
     "load_discrepancy",
+    "hub_id",
     "load_gpus",
     "load_models",
     "load_power",
     "load_prices",
+    "load_serve_flags",
     "load_stages",
     "mig_slice",
 ]

@@ -115,6 +115,12 @@ def load_stages() -> tuple[Mapping[str, str], ...]:
 
 
 @lru_cache
+def load_serve_flags() -> Mapping[str, Mapping[str, str]]:
+    """The flags of ``vllm serve`` by long name: other_names, takes (value, values, perhaps, switch, mark), effect."""
+    return MappingProxyType({row["flag"]: MappingProxyType(row) for row in _rows("vllm_serve_flags.csv")})
+
+
+@lru_cache
 def constants(table: str) -> Mapping[str, float]:
     """Values of a constants table (columns parameter, value, unit, source, date) by parameter."""
     return MappingProxyType({row["parameter"]: float(row["value"]) for row in _rows(f"{table}.csv")})
@@ -178,3 +184,16 @@ def find_model(name: str | Path) -> ModelSpec:
     if folder.is_dir():
         return read_config(folder)
     raise _no_such("model", text, "models")
+
+
+def hub_id(name: str) -> str | None:
+    """The Hugging Face id (org/name) that a model's name stands for; None where the catalog knows none, or several.
+
+    >>> hub_id("llama-3.1-8b"), hub_id("qwen/qwen3-8b"), hub_id("my-own")
+    ('meta-llama/Llama-3.1-8B', 'Qwen/Qwen3-8B', None)
+    """
+    known = [*load_models(), *(row["alias"] for row in _rows("aliases.csv") if row["kind"] == "model")]
+    folded = name.strip().casefold()
+    exact = [k for k in known if k.casefold() == folded]
+    found = exact or [k for k in known if k.casefold().rsplit("/", 1)[-1] == folded]
+    return found[0] if len(found) == 1 and "/" in found[0] else None

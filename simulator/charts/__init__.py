@@ -3,7 +3,7 @@
 from simulator.charts.cost import bill_bars
 from simulator.charts.groups import group_bars
 from simulator.charts.latency import latency_cdf
-from simulator.charts.planning import capacity_curve, fan, ledger_area, lines, pareto, tornado
+from simulator.charts.planning import capacity_curve, fan, ledger_bars, lines, pareto, tornado
 from simulator.charts.theme import enable, save, to_svg
 from simulator.charts.timeline import timeline
 from simulator.charts.waterfall import over_load, waterfall
@@ -18,7 +18,7 @@ __all__ = [
     "fit_sheet",
     "group_bars",
     "latency_cdf",
-    "ledger_area",
+    "ledger_bars",
     "length_cdf",
     "lines",
     "over_load",

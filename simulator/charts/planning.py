@@ -1,5 +1,6 @@
 """Charts of plans: where money goes over time, capacity and its knee, alternatives, sensitivity, break-even."""
 
+from itertools import pairwise
 from typing import Any
 
 import altair as alt
@@ -16,22 +17,28 @@ ITEMS = {
 }
 
 
-def ledger_area(ledger: pd.DataFrame, about: str = "") -> Any:
-    """USD an hour by what it was paid for, over time; ``ledger`` with columns time_s [s], item, usd and windows of an hour."""
+def ledger_bars(ledger: pd.DataFrame, about: str = "") -> Any:
+    """What is paid in each window and for what; ``ledger`` with columns time_s [s], item and usd."""
     rows = ledger.assign(item=ledger["item"].where(ledger["item"].isin(ITEMS), "other"))
     rows = rows.groupby(["time_s", "item"], as_index=False)["usd"].sum()
-    rows["hour"] = rows["time_s"] / 3600
+    times = sorted(rows["time_s"].unique())
+    width = min((b - a for a, b in pairwise(times)), default=3600.0)
+    unit, seconds = ("h", 3600.0) if times[-1] + width > 7200 else ("min", 60.0)
     colours = {**ITEMS, "other": COLOURS[3]}
     found = [name for name in colours if name in set(rows["item"])]
-    bars = alt.Chart(rows).mark_bar().encode(
-        x=alt.X("hour:Q", title="time [h]", bin=alt.Bin(step=1), axis=alt.Axis(tickMinStep=1)),
-        y=alt.Y("usd:Q", title="USD in the hour", stack="zero"),
-        color=alt.Color("item:N", scale=alt.Scale(domain=found, range=[colours[i] for i in found])),
-        order=alt.Order("rank:Q"),
-        tooltip=["item", alt.Tooltip("usd:Q", format=",.2f"), "hour"],
-    )  # fmt: skip
-    return bars.transform_calculate(rank="indexof(" + str(found) + ", datum.item)").properties(
-        title=title("What the money pays for", about)
+    rows = rows.assign(start=rows["time_s"] / seconds, end=(rows["time_s"] + width) / seconds, rank=rows["item"].map(found.index))
+    return (
+        alt.Chart(rows)
+        .mark_bar(stroke=None)
+        .encode(
+            x=alt.X("start:Q", title=f"time [{unit}]"),
+            x2="end:Q",
+            y=alt.Y("usd:Q", title=f"USD in {width / 60:,.0f} min", stack="zero"),
+            color=alt.Color("item:N", scale=alt.Scale(domain=found, range=[colours[i] for i in found])),
+            order="rank:Q",
+            tooltip=["item", alt.Tooltip("usd:Q", format=",.2f")],
+        )
+        .properties(title=title("What the money pays for", about))
     )
 
 
@@ -141,7 +148,7 @@ def lines(
     scale = alt.Scale(type="log") if log else alt.Scale()
     chart = alt.Chart(frame).mark_line().encode(
         x=alt.X(f"{x}:Q", title=x_title, scale=scale), y=alt.Y("value:Q", title=y_title, scale=scale), color=alt.Color("line:N", sort=None),
-        strokeDash=alt.StrokeDash("line:N", sort=None, legend=None),
+        strokeDash=alt.StrokeDash("line:N", sort=None),
     )  # fmt: skip
     if crossing is not None:
         chart = chart + alt.Chart(pd.DataFrame({x: [crossing]})).mark_rule(

@@ -1,17 +1,44 @@
-"""``servelab export``: what `run --out` wrote, as files that other tools read."""
+"""``servelab export``: what `run --out` wrote as files that other tools read, and a scenario as what runs it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simulator.errors import ServelabError
+from simulator.errors import ServelabError, nearest
 
-app = typer.Typer(no_args_is_help=True, help="Write a result as a file that other tools read.")
+if TYPE_CHECKING:
+    from simulator.scenario import Scenario
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Write a result as a file that other tools read, or a scenario as what runs it.",
+)
 BAD_INPUT = 2
 
 Folder = Annotated[Path, typer.Argument(help="folder that run --out wrote", metavar="RESULT")]
 Overwrite = Annotated[bool, typer.Option(help="replace an existing file")]
+
+ScenarioFile = Annotated[Path, typer.Argument(help="scenario file (YAML)", metavar="SCENARIO.yaml")]
+DeploymentName = Annotated[str | None, typer.Option(help="name of the deployment, where there are several")]
+ModelId = Annotated[str | None, typer.Option(help="Hugging Face id or path that vLLM is to load")]
+Override = Annotated[list[str] | None, typer.Option("--set", help="override a field: path=value")]
+
+
+def _chosen(scenario: "Scenario", name: str | None, several: bool) -> list[int]:
+    """The deployment called ``name``; without a name all, or the only one."""
+    names = [d.name for d in scenario.deployments]
+    if name is None:
+        if len(names) > 1 and not several:
+            raise ServelabError(
+                f"the scenario has {len(names)} deployments; choose one: --deployment {' | '.join(names)}"
+            )
+        return list(range(len(names)))
+    if name not in names:
+        raise ServelabError(
+            f"--deployment {name!r}: expected one of {', '.join(names)}{nearest(name, names)}"
+        )
+    return [names.index(name)]
 
 
 @app.command()
@@ -56,3 +83,24 @@ def trace(
         typer.echo(f"error: {problem}", err=True)
         raise typer.Exit(BAD_INPUT) from None
     typer.echo(f"wrote {file}")
+
+
+@app.command()
+def serve(
+    scenario: ScenarioFile,
+    deployment: DeploymentName = None,
+    model_id: ModelId = None,
+    set_: Override = None,
+) -> None:
+    """Print the vllm serve command of one pod of a deployment."""
+    from simulator.export.vllm_serve import serve_command
+    from simulator.scenario import Scenario
+
+    try:
+        loaded = Scenario.load(scenario, set_ or [])
+        (index,) = _chosen(loaded, deployment, several=False)
+        text = serve_command(loaded.deployments[index], model_id)
+    except ServelabError as problem:
+        typer.echo(f"error: {problem}", err=True)
+        raise typer.Exit(BAD_INPUT) from None
+    typer.echo(text)
