@@ -59,7 +59,7 @@ def fit_power(path: Path, gpu: str) -> PowerFit:
         [(r.group, r.model.moe_layers > 0, *_figures(r), watts[_key(r)]) for r in kept],
         columns=["model", "experts", "mbu", "mfu", "measured_w"],
     )
-    tdp = kept[0].gpu.tdp_w
+    tdp = kept[0].gpu.tdp_w or float("inf")
     held_out = np.empty(len(rows))
     for name in rows["model"].unique():
         out = rows["model"] == name
@@ -71,7 +71,8 @@ def fit_power(path: Path, gpu: str) -> PowerFit:
 def _fit(rows: pd.DataFrame, tdp_w: float) -> Power:
     x = np.column_stack([np.ones(len(rows)), rows["mbu"].clip(0, 1), rows["mfu"] ** COMPUTE_POWER])
     found, _ = nnls(x / rows["measured_w"].to_numpy()[:, None], np.ones(len(rows)))
-    return Power(*(float(v) for v in found), tdp_w, float("nan"), SOURCE)
+    base, memory, compute = (float(v) for v in found)
+    return Power(base, memory, compute, tdp_w, float("nan"), SOURCE)
 
 
 def _key(row: SteadyRow) -> tuple[str, int, float]:

@@ -201,8 +201,8 @@ def plan(
 ) -> None:  # fmt: skip
     """The cheapest deployment that holds its SLO with the stated probability. Exit code 3: none does."""
     from simulator.export.decision import as_html, as_markdown, headline
+    from simulator.planner.designs import why_not
     from simulator.planner.plan import plan as run
-    from simulator.planner.plan import why_not
     from simulator.planner.plan_file import PlanFile
 
     with _told():

@@ -8,7 +8,7 @@ import numpy as np
 from simulator.cluster.fleets import Fleets
 from simulator.cluster.router import Router, fixed_choices, make_router
 from simulator.cluster.run import Progress, in_one_pass, routed_in_one_pass
-from simulator.cost.prices import own_rows
+from simulator.cost.price_table import own_rows
 from simulator.engine.uncached import StepSeconds
 from simulator.notes import assumed, facts, notes_of, stretched
 from simulator.platform import Platform, plain, pods_at_most, watches_all

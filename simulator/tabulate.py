@@ -9,8 +9,8 @@ from simulator import records
 from simulator.cluster.fleets import Fleets
 from simulator.cluster.pods import COUNTERS
 from simulator.cluster.replicas import Replicas
-from simulator.platform import Platform
 from simulator.engine.step_time import weight_bytes
+from simulator.platform import Platform
 from simulator.records import State
 from simulator.resolved import Resolved
 from simulator.workload import RequestTable

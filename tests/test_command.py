@@ -108,7 +108,19 @@ def test_schema_knows_the_fields():
     assert json.loads((ROOT / "docs" / "scenario.schema.json").read_text()) == schema, "run: make schema"
 
 
-@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda p: p.stem)
+EXAMPLES = sorted(
+    p for p in (ROOT / "examples").glob("*.yaml") if p.stem != "plan"
+)  # a question, not a scenario
+
+
+def test_example_question():
+    """The real-sized one takes a minute (benchmarks/planning.py); here with two minutes of traffic."""
+    short = ("--set", "workload.duration_s=120", "--set", "workload.rate_rps=10", "--json")
+    found = json.loads(run("plan", str(ROOT / "examples/plan.yaml"), *short).stdout)
+    assert len(found["designs"]) == 432 and found["best"] and found["at_least"] > 0.9
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda p: p.stem)
 def test_examples(example, shared_data):
     found = json.loads(run("run", str(example), "--json").stdout)
     assert found["arrived"] == found["completed"] > 15_000

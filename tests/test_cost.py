@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from simulator.catalog import load_prices
 from simulator.cost.bill import bill, cost_summary
+from simulator.cost.machines import Unit, cheapest, peak, stretches, units
 from simulator.cost.prices import Offer, PricesConfig, offers
-from simulator.cost.rentals import Unit, cheapest, peak, stretches, units
 from simulator.errors import ServelabError
 from simulator.result import Result
 

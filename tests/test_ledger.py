@@ -12,7 +12,8 @@ from simulator.cost.commitments import find_commitment, upfront_usd
 from simulator.cost.ledger import ledger, shares
 from simulator.cost.lines import unbilled
 from simulator.cost.onpremises import OnPremises, cumulative, monthly
-from simulator.cost.prices import PricesConfig, own_rows, price_list
+from simulator.cost.price_table import own_rows, price_list
+from simulator.cost.prices import PricesConfig
 from simulator.errors import ServelabError
 from simulator.records import State, empty
 from simulator.result import Result

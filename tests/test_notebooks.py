@@ -27,6 +27,7 @@ def quickstart():
 def test_the_notebooks_are_here():
     assert NAMES[:3] == ["01_quickstart.ipynb", "02_workloads.ipynb", "03_calibrate_vllm.ipynb"]
     assert NAMES[3:5] == ["04_topologies.ipynb", "05_vllm_vs_traditional_serving.ipynb"]
+    assert NAMES[5:7] == ["06_capacity_planning.ipynb", "07_cost_tradeoffs.ipynb"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -74,6 +75,28 @@ def test_vllm_against_traditional_serving():
         "vLLM has the lowest p99 at 2 of 2 loads" in text
         and "With more requests let in and batches of 32 Ray Serve gives" in text
     )
+    assert len(charts(found)) == 4
+
+
+def test_capacity_planning():
+    found = executed(
+        "06_capacity_planning.ipynb",
+        RATE_RPS=40.0,
+        DURATION_S=120.0,
+        REPLICAS=[2, 3, 4, 5, 6, 8],
+        PROBABILITY=0.7,
+    )
+    text = shown(found)
+    assert "That is the answer of a calculator" in text and "it held the SLO in" in text
+    assert "step_time_factor moves p99 TPOT most" in text and "The interval rests on: step times" in text
+    assert len(charts(found)) == 4
+
+
+def test_cost_tradeoffs():
+    found = executed("07_cost_tradeoffs.ipynb", DURATION_S=120.0, LOADS=[0.5, 4, 12])
+    text = shown(found)
+    assert "times cheaper because it is used" in text and "The bill and the ledger agree" in text
+    assert "J at the best load" in text and "is cheaper than aws on demand from month" in text
     assert len(charts(found)) == 4
 
 

@@ -5,11 +5,11 @@ import pytest
 
 ray = pytest.importorskip("ray")
 
-from ray.cluster_utils import Cluster  # noqa: E402
-from test_planner import scenario  # noqa: E402
+from ray.cluster_utils import Cluster
+from test_planner import scenario
 
-from simulator.planner.runs import Runs  # noqa: E402
-from simulator.planner.sweep import sweep  # noqa: E402
+from simulator.planner.runs import Runs
+from simulator.planner.sweep import sweep
 
 
 @pytest.fixture(scope="module")

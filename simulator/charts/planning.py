@@ -20,13 +20,17 @@ ITEMS = {
 def ledger_bars(ledger: pd.DataFrame, about: str = "") -> Any:
     """What is paid in each window and for what; ``ledger`` with columns time_s [s], item and usd."""
     rows = ledger.assign(item=ledger["item"].where(ledger["item"].isin(ITEMS), "other"))
-    rows = rows.groupby(["time_s", "item"], as_index=False)["usd"].sum()
+    rows = rows.groupby(["time_s", "item"])["usd"].sum().reset_index()
     times = sorted(rows["time_s"].unique())
     width = min((b - a for a, b in pairwise(times)), default=3600.0)
     unit, seconds = ("h", 3600.0) if times[-1] + width > 7200 else ("min", 60.0)
     colours = {**ITEMS, "other": COLOURS[3]}
     found = [name for name in colours if name in set(rows["item"])]
-    rows = rows.assign(start=rows["time_s"] / seconds, end=(rows["time_s"] + width) / seconds, rank=rows["item"].map(found.index))
+    rows = rows.assign(
+        start=rows["time_s"] / seconds,
+        end=(rows["time_s"] + width) / seconds,
+        rank=rows["item"].map(found.index),
+    )
     return (
         alt.Chart(rows)
         .mark_bar(stroke=None)

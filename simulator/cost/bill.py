@@ -1,6 +1,7 @@
 """The bill of a run, a line for each thing paid for, and what a token then costs."""
 
 import datetime as dt
+import json
 import math
 
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 
 from simulator import metrics
 from simulator.cost.lines import LINE, Line, other_lines
+from simulator.cost.machines import peak
 from simulator.cost.prices import PricesConfig
 from simulator.cost.rentals import Rental, horizon_s, rentals
 from simulator.errors import ServelabError
@@ -31,14 +33,10 @@ COSTS = {
 def prices_of(result: Result, prices: PricesConfig | None = None) -> PricesConfig:
     """``prices``, or those of the result's scenario."""
     return (
-        PricesConfig.model_validate_json(_json(result.meta.get("prices") or {})) if prices is None else prices
+        PricesConfig.model_validate_json(json.dumps(result.meta.get("prices") or {}))
+        if prices is None
+        else prices
     )
-
-
-def _json(value: object) -> str:
-    import json
-
-    return json.dumps(value)
 
 
 def bill(
@@ -70,8 +68,6 @@ def _alike(rented: list[Rental]) -> list[list[Rental]]:
 
 
 def _machine_line(same: list[Rental]) -> tuple:
-    from simulator.cost.rentals import peak
-
     quantity = math.fsum(r.quantity for r in same)
     item = same[0].what
     if same[0].unit == "instance-hour":

@@ -52,17 +52,17 @@ class Power:
 def power_of(gpu: str, config: PowerConfig) -> Power:
     """The model of a GPU, by catalog name. Raises ServelabError for one that is not fitted where ``config`` does not give it."""
     given = (config.base_w, config.memory_w, config.compute_w)
-    spec = find_gpu(gpu)
+    tdp = find_gpu(gpu).tdp_w or float("inf")
     if None not in given:
-        return Power(*given, spec.tdp_w, float("nan"), "your own")  # type: ignore[arg-type]
+        return Power(*given, tdp, float("nan"), "your own")  # type: ignore[arg-type]
     row = load_power().get(gpu)
     if row is None:
         raise ServelabError(
             f"no measured power of GPU {gpu!r}{nearest(gpu, load_power())}; there is that of {', '.join(load_power())}: give base_w, memory_w "
             "and compute_w of your own"
         )
-    values = (float(row[k]) for k in ("base_w", "memory_w", "compute_w"))
-    return Power(*values, spec.tdp_w, float(row["median_error"]), row["source"])
+    base, memory, compute = (float(row[k]) for k in ("base_w", "memory_w", "compute_w"))
+    return Power(base, memory, compute, tdp, float(row["median_error"]), row["source"])
 
 
 def busy_w(p: Power, mbu: float | np.ndarray, mfu: float | np.ndarray) -> np.ndarray:

@@ -136,7 +136,7 @@ class _Use:
         out = np.zeros(len(self._edges) - 1)
         starts = self._result.starts[self._result.starts["deployment"] == deployment]
         place = metrics.column(pods, "replica")
-        for phase in starts[["replica", "start_s", "end_s"]].itertuples(index=False):
+        for phase in metrics.rows_of(starts[["replica", "start_s", "end_s"]]):
             a, b = np.maximum(start, phase.start_s), np.minimum(end, phase.end_s)
             for i in np.flatnonzero((place == phase.replica) & (b > a)):
                 out += gpus[i] * overlap_s(self._edges, float(a[i]), float(b[i]))

@@ -104,3 +104,48 @@ def serve(
         typer.echo(f"error: {problem}", err=True)
         raise typer.Exit(BAD_INPUT) from None
     typer.echo(text)
+
+
+@app.command()
+def kubernetes(
+    scenario: ScenarioFile,
+    out: Annotated[Path, typer.Option(help="folder for a file a deployment")],
+    deployment: DeploymentName = None,
+    model_id: ModelId = None,
+    image: Annotated[
+        str | None, typer.Option(help="container image; none: vLLM's own of that version")
+    ] = None,
+    namespace: Annotated[str, typer.Option(help="namespace")] = "default",
+    prometheus: Annotated[str | None, typer.Option(help="address of Prometheus, for KEDA")] = None,
+    set_: Override = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write Kubernetes manifests of the deployments, checked against schemas."""
+    from simulator.export.kubernetes import manifests, to_yaml
+    from simulator.export.validate_manifests import CUSTOM, FALLBACK
+    from simulator.scenario import Scenario
+
+    try:
+        loaded = Scenario.load(scenario, set_ or [])
+        files = {}
+        for i in _chosen(loaded, deployment, several=True):
+            made = manifests(
+                loaded, i, image=image, model_id=model_id, namespace=namespace, prometheus=prometheus
+            )
+            files[out / f"{made[0]['metadata']['name']}.yaml"] = made
+        if there := [f for f in files if f.exists() and not overwrite]:
+            raise ServelabError(
+                f"file {str(there[0])!r} exists already; name another folder, or add --overwrite"
+            )
+        out.mkdir(parents=True, exist_ok=True)
+        for file, made in files.items():
+            file.write_text(
+                to_yaml(made, f"Written by servelab from {scenario.name}. kubectl apply -f {file.name}")
+            )
+            kinds = ", ".join(m["kind"] for m in made)
+            typer.echo(f"wrote {file}: {kinds}, valid")
+        if any(m["kind"] in CUSTOM for made in files.values() for m in made):
+            typer.echo(f"note: {FALLBACK}")
+    except ServelabError as problem:
+        typer.echo(f"error: {problem}", err=True)
+        raise typer.Exit(BAD_INPUT) from None

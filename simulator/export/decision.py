@@ -7,7 +7,8 @@ import pandas as pd
 
 from simulator.cost.bill import COSTS
 from simulator.metrics import rows_of
-from simulator.planner.plan import Plan, misses, why_not
+from simulator.planner.designs import misses, why_not
+from simulator.planner.plan import Plan
 from simulator.planner.plan_file import PlanFile
 from simulator.resolved import resolve_deployment
 from simulator.scenario import Scenario

@@ -9,6 +9,7 @@ to vLLM. `simulator.export.from_vllm_serve` is the way back.
 import shlex
 
 from simulator.catalog import ModelSpec, hub_id
+from simulator.engine.api_server import ApiServerConfig
 from simulator.engine.flags import EngineConfig
 from simulator.errors import ServelabError
 from simulator.scenario import Deployment
@@ -90,7 +91,7 @@ def serve_arguments(deployment: Deployment, model_id: str | None = None) -> list
         out += ["--data-parallel-size", str(ranks)]
     if deployment.expert_parallel:
         out.append("--enable-expert-parallel")
-    processes = deployment.api_server.processes if deployment.api_server else ranks
+    processes = (deployment.api_server or ApiServerConfig()).processes
     if processes != ranks:  # vLLM starts one for each rank
         out += ["--api-server-count", str(processes)]
     return out

@@ -126,8 +126,8 @@ def _step_s(r: Resolved, prefill: float, new: float, pairs: float, decoding: flo
     def one(p: float, n: float, q: float, d: float) -> float:
         kv_each = kv / decoding if decoding else 0.0
         seconds = gpu_seconds(
-            st.code, st.params, int(round(p + d)), int(round(p)), int(np.ceil(n)), q, int(round(p)), int(round(d)),
-            int(round(d * kv_each)), int(round(d + np.ceil(n))), int(kv_each), int(kv_each),
+            st.code, st.params, round(p + d), round(p), int(np.ceil(n)), q, round(p), round(d),
+            round(d * kv_each), round(d + float(np.ceil(n))), int(kv_each), int(kv_each),
         )  # fmt: skip
         return factor * seconds + st.host_s * (0 if r.settings.async_scheduling else 1)
 

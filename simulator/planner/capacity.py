@@ -87,10 +87,10 @@ def capacity(
         look([min(tried) / 2])
     good = [f for f, row in tried.items() if row["meets"]]
     if not good:
-        low = tried[min(tried)]
+        least = tried[min(tried)]
         raise ServelabError(
-            f"the SLO is missed even at {min(tried):.2g} x this traffic: {low['binds']} binds, {low['attainment']:.2%} of requests "
-            f"are good ({-low['margin']:.2%} short)"
+            f"the SLO is missed even at {min(tried):.2g} x this traffic: {least['binds']} binds, {least['attainment']:.2%} of requests "
+            f"are good ({-least['margin']:.2%} short)"
         )
     low = max(good)
     above = [f for f in tried if f > low]

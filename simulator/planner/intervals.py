@@ -15,14 +15,10 @@ RESTS = ("roofline", "extrapolated", "fitted", "measured", "user")  # least sure
 
 def in_world(row: Row, world: World) -> Row:
     """A row with the world's prices, and the residual error of its profile on latencies and throughput."""
-    out = dict(row)
-    for name in out:
-        if name.startswith("usd_"):
-            out[name] = out[name] * world.price
+    out = {name: value * world.price if name.startswith("usd_") else value for name, value in row.items()}
     for metric, factor in world.residual:
-        for name in out:
-            if name.startswith(f"{metric}_") and not name.endswith("_of_limit") or name == metric:
-                out[name] = out[name] * factor
+        mine = [n for n in out if n == metric or (n.startswith(f"{metric}_") and not n.endswith("_of_limit"))]
+        out |= {name: out[name] * factor for name in mine}
     return out
 
 

@@ -19,88 +19,27 @@ Without ``replicas`` among the choices, or with an autoscaler, designs are famil
 """
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
 
 from simulator.errors import ServelabError
 from simulator.planner.analytic import Lengths, screened
+from simulator.planner.designs import Claim, Design, cost, lower_bound, margin, pareto, replicas
 from simulator.planner.evaluate import job
 from simulator.planner.intervals import in_world, summarised, trust_of
 from simulator.planner.price import fleet_usd_per_hour
-from simulator.planner.runs import Row, Runs
+from simulator.planner.runs import Runs
 from simulator.planner.sweep import label, points, with_fields
 from simulator.planner.traffic import demand, heaviest, requests_of
 from simulator.planner.worlds import Uncertainty, World, hard_world, worlds
 from simulator.resolved import resolve_deployment
 from simulator.scenario import Scenario
-from simulator.slo import LIMITS
 
 HOPELESS = 1.3  # times the rate that the analytic model allows; its error is in docs/planner.md
 MOST_FAILURES = 1  # in the proof
-PARETO = {"usd_per_hour": -1, "ttft_s_p99": -1, "tpot_s_p99": -1, "throughput_tok_s": 1}
-
-
-class Claim(BaseModel):
-    """What a plan must hold: the SLO, in a share ``probability`` of worlds, shown at ``confidence``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    probability: float = Field(default=0.9, gt=0, lt=1)
-    confidence: float = Field(default=0.9, gt=0, lt=1)
-
-    @property
-    def least(self) -> int:
-        """Worlds needed when it holds in all.
-
-        >>> Claim().least
-        22
-        """
-        return int(np.ceil(np.log(1 - self.confidence) / np.log(self.probability)))
-
-    def shown(self, held: int, n: int) -> bool:
-        """Whether ``held`` of ``n`` worlds show it.
-
-        >>> Claim().shown(22, 22), Claim().shown(22, 23), Claim().shown(37, 38)
-        (True, False, True)
-        """
-        return lower_bound(held, n, self.confidence) >= self.probability
-
-
-def lower_bound(held: int, n: int, confidence: float) -> float:
-    """One-sided Clopper-Pearson bound on a share.
-
-    >>> round(lower_bound(22, 22, 0.9), 3), lower_bound(0, 5, 0.9)
-    (0.901, 0.0)
-    """
-    from scipy.stats import beta
-
-    return float(beta.ppf(1 - confidence, held, n - held + 1)) if held else 0.0
-
-
-@dataclass
-class Design:
-    """One combination of choices. ``search`` is its row in the search world, ``proof`` its rows in fresh worlds."""
-
-    fields: dict[str, Any]
-    scenario: Scenario
-    usd_per_hour: float
-    screened_rps: float | None = None
-    search: Row | None = None
-    proof: list[Row] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        """Its choices, as text."""
-        return ", ".join(f"{k}={label(v)}" for k, v in self.fields.items())
-
-    @property
-    def held(self) -> int:
-        """Fresh worlds in which it held."""
-        return sum(bool(r["meets"]) for r in self.proof)
 
 
 @dataclass(frozen=True)
@@ -126,27 +65,6 @@ class Plan:
     def bound(self) -> float:
         """Share of worlds in which the best design holds, at least, at the stated confidence."""
         return lower_bound(self.best.held, len(self.best.proof), self.claim.confidence) if self.best else 0.0
-
-
-def misses(row: Row) -> str:
-    """What of the SLO a row breaks, and how far each limit is, as text."""
-    near = [
-        f"{LIMITS[name]} {row[f'{name}_of_limit']:.2f} x its limit"
-        if np.isfinite(row[f"{name}_of_limit"])
-        else f"{LIMITS[name]} never met"
-        for name in LIMITS
-        if f"{name}_of_limit" in row
-    ]
-    short = f"{row['attainment']:.2%} of requests good, {row['worst_window']:.2%} in the worst window ({row['margin']:+.2%} to the target)"
-    return f"{row['binds']} binds; {short}; {', '.join(near)}; {row['state']}"
-
-
-def why_not(d: Design) -> str:
-    """What speaks against a design that was simulated."""
-    if d.proof:
-        worst = min(d.proof, key=lambda r: float(r["margin"]))
-        return f"holds in {d.held} of {len(d.proof)} fresh worlds (the slowest first); in the worst of them {misses(worst)}"
-    return f"in the search world {misses(d.search)}" if d.search else "not simulated"
 
 
 def plan(
@@ -184,7 +102,7 @@ class _Search:
         """Rate and mean lengths of the heaviest window of the SLO's length."""
         table = requests_of(self._hard.of(self._base, self._u.block_s), self._hard.seed)
         window = self._base.slo.window_s
-        start, share = heaviest(table, window, window / 4)
+        _, share = heaviest(table, window, window / 4)
         if share == 1.0:
             span = float(np.nanmax(table.arrival_s)) or 1.0
             return len(table) / span, Lengths.of(table)
@@ -226,7 +144,7 @@ class _Search:
 
     def plan(self, level: float) -> Plan:
         self._bisect()
-        passed = sorted((d for d in self._designs if d.search and d.search["meets"]), key=_cost)
+        passed = sorted((d for d in self._designs if d.search and d.search["meets"]), key=cost)
         best = self._prove(passed)
         if best is not None:
             self._simulate([best])  # the table shows every design in the same world
@@ -243,7 +161,7 @@ class _Search:
         for k, (_, steps) in enumerate(open_):
             waiting[k] = next(steps)
         while waiting:
-            bound = min((_cost(d) for d in self._designs if d.search and d.search["meets"]), default=np.inf)
+            bound = min((cost(d) for d in self._designs if d.search and d.search["meets"]), default=np.inf)
             ready = sorted(waiting, key=lambda k: waiting[k].usd_per_hour)
             chosen = [k for k in ready if waiting[k].usd_per_hour < bound][: self._width]
             if not chosen:
@@ -280,14 +198,14 @@ class _Search:
 
     def _first_guess(self, family: list[Design]) -> int:
         for i, d in enumerate(family):
-            if d.screened_rps is not None and d.screened_rps * _replicas(d) >= self._peak_rps:
+            if d.screened_rps is not None and d.screened_rps * replicas(d) >= self._peak_rps:
                 return i
         return len(family) - 1 if family[0].screened_rps is not None else len(family) // 2
 
     def _hopeless(self, d: Design) -> bool:
         if d.screened_rps is None or any(x.moves for x in d.scenario.deployments):
             return False
-        if HOPELESS * d.screened_rps * _replicas(d) >= self._peak_rps:
+        if HOPELESS * d.screened_rps * replicas(d) >= self._peak_rps:
             return False
         self._status[id(d)] = "screened out"
         return True
@@ -310,7 +228,7 @@ class _Search:
         queue = list(passed)
         seen: set[int] = set()
         while queue:
-            d = min(queue, key=_cost)
+            d = min(queue, key=cost)
             queue.remove(d)
             if id(d) in seen:
                 continue
@@ -350,15 +268,15 @@ class _Search:
 
     def _answer(self, best: Design | None, level: float) -> Plan:
         if best is None and not any(d.search for d in self._designs):
-            self._simulate([max(self._designs, key=lambda d: (d.screened_rps or 0.0) * _replicas(d))])
+            self._simulate([max(self._designs, key=lambda d: (d.screened_rps or 0.0) * replicas(d))])
         looked = [d for d in self._designs if d.search or d.proof]
-        cheaper = [d for d in looked if d is not best and (best is None or _cost(d) < _cost(best))]
+        cheaper = [d for d in looked if d is not best and (best is None or cost(d) < cost(best))]
         failed = [
             d for d in cheaper if (d.search and not d.search["meets"]) or (d.proof and d.held < len(d.proof))
         ]
         # the dearest of them; of equals the one that came nearest
-        nearest = max(failed, key=lambda d: (_cost(d), _margin(d)), default=None)
-        closest = max(looked, key=_margin, default=None) if best is None else None
+        nearest = max(failed, key=lambda d: (cost(d), margin(d)), default=None)
+        closest = max(looked, key=margin, default=None) if best is None else None
         answers = None
         trust, rests_on = trust_of((best or closest or self._designs[0]).scenario)
         if best is not None:
@@ -370,7 +288,7 @@ class _Search:
     def _table(self, best: Design | None) -> pd.DataFrame:
         rows = []
         for d in self._designs:
-            row = {k: label(v) for k, v in d.fields.items()} | {"usd_per_hour": _cost(d)}
+            row = {k: label(v) for k, v in d.fields.items()} | {"usd_per_hour": cost(d)}
             status = None if d.search else self._status.get(id(d))
             if d is best:
                 status = "best"
@@ -378,7 +296,7 @@ class _Search:
                 status = f"holds in {d.held} of {len(d.proof)} worlds"
             elif d.search:
                 status = "holds in the search world" if d.search["meets"] else "misses"
-            elif best is not None and d.usd_per_hour >= _cost(best):
+            elif best is not None and d.usd_per_hour >= cost(best):
                 status = status or "dearer"
             found = d.search or {}
             keep = (
@@ -405,41 +323,3 @@ class _Search:
         frame = pd.DataFrame(rows)
         frame["pareto"] = pareto(frame)
         return frame.sort_values("usd_per_hour", ignore_index=True, kind="stable")
-
-
-def pareto(frame: pd.DataFrame) -> np.ndarray:
-    """Which rows no other row beats in cost, p99 TTFT, p99 TPOT and throughput at once; rows without figures are not.
-
-    >>> f = pd.DataFrame({"usd_per_hour": [1.0, 2.0, 2.0], "ttft_s_p99": [2.0, 1.0, 3.0], "tpot_s_p99": [1.0, 1.0, 1.0],
-    ...     "throughput_tok_s": [5.0, 5.0, 5.0]})
-    >>> pareto(f).tolist()
-    [True, True, False]
-    """
-    if not set(PARETO) <= set(frame.columns):
-        return np.zeros(len(frame), bool)
-    value = np.column_stack([sign * frame[name].astype(float) for name, sign in PARETO.items()])
-    known = ~np.isnan(value).any(axis=1)
-    out = np.zeros(len(frame), bool)
-    for i in np.flatnonzero(known):
-        others = value[known]
-        beaten = (others >= value[i]).all(axis=1) & (others > value[i]).any(axis=1)
-        out[i] = not beaten.any()
-    return out
-
-
-def _replicas(d: Design) -> int:
-    return d.scenario.deployments[0].replicas
-
-
-def _margin(d: Design) -> float:
-    rows = d.proof or ([d.search] if d.search else [])
-    return min((float(r["margin"]) for r in rows), default=-np.inf)
-
-
-def _cost(d: Design) -> float:
-    """USD an hour: of the machines, or, where pods come and go, as simulated."""
-    moves = any(x.moves for x in d.scenario.deployments)
-    row = d.search
-    return (
-        float(row["usd_per_hour"]) if moves and row and not np.isnan(row["usd_per_hour"]) else d.usd_per_hour
-    )

@@ -7,7 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from simulator.errors import ServelabError
-from simulator.planner.plan import Claim
+from simulator.planner.designs import Claim
 from simulator.planner.worlds import Uncertainty
 from simulator.scenario import Scenario, explain, overridden
 

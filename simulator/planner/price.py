@@ -3,8 +3,10 @@
 import math
 
 from simulator.catalog import find_gpu
-from simulator.cost.prices import offers, own_prices, own_rows, price_list
-from simulator.cost.rentals import bought_usd_per_hour, cheapest, units
+from simulator.cost.machines import cheapest, units
+from simulator.cost.price_table import own_rows, price_list
+from simulator.cost.prices import offers, own_prices
+from simulator.cost.rentals import bought_usd_per_hour
 from simulator.resolved import resolve_deployment
 from simulator.scenario import Scenario
 

@@ -1,0 +1,240 @@
+"""Kubernetes manifests of a deployment: what is simulated, to be applied.
+
+Deployment (or LeaderWorkerSet where a pod's GPUs span nodes), Service, HorizontalPodAutoscaler or KEDA ScaledObject,
+PodDisruptionBudget. The startup probe gives a container `MARGIN` times the simulated start; what the simulation does not know (image,
+namespace, where Prometheus is) is an argument.
+"""
+
+import math
+from typing import Any
+
+import yaml
+
+from simulator.cluster.autoscaler.hpa import HpaConfig, HpaMetric, ScaleUp
+from simulator.cluster.autoscaler.keda import KedaConfig
+from simulator.cluster.cold_start import chain
+from simulator.errors import ServelabError
+from simulator.export.validate_manifests import validate
+from simulator.export.vllm_serve import serve_arguments
+from simulator.resolved import Resolved, resolve_deployment
+from simulator.scenario import Scenario
+
+PORT, PERIOD_S, MARGIN = 8000, 10, 1.5
+# what Prometheus has of vLLM and DCGM; the adapter must offer the name on the left for pods, the query is for totals
+SERIES = {
+    "concurrency": ("vllm_requests_in_pod", "sum(vllm:num_requests_running{{{0}}}) + sum(vllm:num_requests_waiting{{{0}}})"),
+    "queue_depth": ("vllm_num_requests_waiting", "sum(vllm:num_requests_waiting{{{0}}})"),
+    "kv_use": ("vllm_kv_cache_usage_perc", "sum(vllm:kv_cache_usage_perc{{{0}}})"),
+    "request_rate": ("vllm_request_rate", "sum(rate(vllm:request_success_total{{{0}}}[1m]))"),
+    "token_rate": ("vllm_generation_token_rate", "sum(rate(vllm:generation_tokens_total{{{0}}}[1m]))"),
+    "duty_cycle": ("dcgm_fi_dev_gpu_util_share", "sum(DCGM_FI_DEV_GPU_UTIL{{{0}}}) / 100"),
+}  # fmt: skip
+
+
+def start_s(r: Resolved) -> float:
+    """From the start of its container, which is when a startup probe begins, to a pod's readiness, nothing cached [s]."""
+    weights = r.config.pod.weights_bytes
+    size = r.settings.capacity.weight_bytes * r.gpus if weights is None else weights
+    return sum(
+        s
+        for phase, s in chain(r.config.pod, size)
+        if phase not in ("node", "driver", "image_pull", "image_extract")
+    )
+
+
+def manifests(
+    scenario: Scenario, index: int = 0, *, image: str | None = None, model_id: str | None = None, namespace: str = "default",
+    prometheus: str | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Manifests of deployment ``index``, validated.
+
+    Args:
+        image: of the container; None: vllm/vllm-openai of the deployment's vLLM version.
+        model_id: what vLLM loads, where the catalog knows no Hugging Face id.
+        prometheus: its address, for KEDA.
+
+    Raises ServelabError for what cannot be deployed so: a serving kind that is not vLLM's, autoscalers without a Kubernetes
+    object (kpa needs Knative, scheduled a CronJob), a KEDA trigger without ``prometheus``, a manifest that its schema refuses.
+    """
+    r = resolve_deployment(scenario, index)
+    name = _dns(r.config.name)
+    image = image or f"vllm/vllm-openai:v{r.settings.version}.0"
+    per_node = _gpus_per_node(scenario, r)
+    nodes = math.ceil(r.gpus / per_node)
+    pod = _pod(r, name, image, serve_arguments(r.config, model_id), min(r.gpus, per_node))
+    meta = {"name": name, "namespace": namespace, "labels": {"app": name}}
+    made = [
+        _group(r, meta, pod, nodes, name) if nodes > 1 else _deployment(r, meta, pod, name),
+        {"apiVersion": "v1", "kind": "Service", "metadata": meta,
+         "spec": {"selector": {"app": name, **({"role": "leader"} if nodes > 1 else {})},
+                  "ports": [{"name": "http", "port": PORT, "targetPort": "http"}]}},
+        {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": meta,
+         "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": name}}}},
+    ]  # fmt: skip
+    target = {"apiVersion": made[0]["apiVersion"], "kind": made[0]["kind"], "name": name}
+    scaler = r.config.autoscaler
+    if isinstance(scaler, HpaConfig):
+        made.append(_hpa(scaler, meta, target))
+    elif isinstance(scaler, KedaConfig):
+        made.append(_keda(scaler, meta, target, name, prometheus))
+    elif scaler.kind != "none":
+        needs = {"kpa": "Knative Serving", "scheduled": "a CronJob or KEDA's cron trigger"}.get(
+            scaler.kind, "something else"
+        )
+        raise ServelabError(
+            f"deployments.{index} ({name}): autoscaler kind {scaler.kind!r} needs {needs}, which is not written; use hpa or keda"
+        )
+    for manifest in made:
+        validate(manifest)
+    return made
+
+
+def to_yaml(made: list[dict[str, Any]], about: str = "") -> str:
+    """Several manifests as one file, with a comment on top."""
+    head = "".join(f"# {line}\n" for line in about.splitlines())
+    return head + "---\n".join(yaml.dump(m, Dumper=_Plain, sort_keys=False) for m in made)
+
+
+class _Plain(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        """No anchors: everything is written out where it stands."""
+        return True
+
+
+def _dns(name: str) -> str:
+    """A name that Kubernetes takes.
+
+    >>> _dns("My chat_70B")
+    'my-chat-70b'
+    """
+    found = (
+        "".join(c if c.isalnum() and c.isascii() else "-" for c in name.lower()).strip("-")[:50].strip("-")
+    )
+    if not found:
+        raise ServelabError(f"deployment name {name!r} has no letter or digit that Kubernetes takes")
+    return found if found[0].isalpha() else f"llm-{found}"
+
+
+def _gpus_per_node(scenario: Scenario, r: Resolved) -> int:
+    pools = scenario.nodes.pools if scenario.nodes is not None else ()
+    mine = [p.slots for p in pools if p.spec.name == r.gpu.name]
+    return max(mine) if mine else r.gpu.gpus_per_node
+
+
+def _pod(r: Resolved, name: str, image: str, arguments: list[str], gpus: int) -> dict[str, Any]:
+    """The pod's spec: probes with the times of the cold start, shared memory for tensor parallelism, time to drain."""
+    probe = {"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": PERIOD_S}
+    cold = MARGIN * start_s(r)
+    container = {
+        "name": "vllm", "image": image, "command": ["vllm", "serve"], "args": [*arguments, "--port", str(PORT)],
+        "ports": [{"name": "http", "containerPort": PORT}],
+        "resources": {"limits": {"nvidia.com/gpu": str(gpus)}, "requests": {"nvidia.com/gpu": str(gpus)}},
+        "startupProbe": {**probe, "failureThreshold": max(3, math.ceil(cold / PERIOD_S))},
+        "readinessProbe": {**probe, "failureThreshold": 3},
+        "livenessProbe": {**probe, "failureThreshold": 6},
+        "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}],
+    }  # fmt: skip
+    return {
+        "terminationGracePeriodSeconds": math.ceil(r.config.pod.drain_s), "containers": [container],
+        "volumes": [{"name": "shm", "emptyDir": {"medium": "Memory"}}],
+    }  # fmt: skip
+
+
+def _deployment(r: Resolved, meta: dict[str, Any], pod: dict[str, Any], name: str) -> dict[str, Any]:
+    spec: dict[str, Any] = {
+        "selector": {"matchLabels": {"app": name}},
+        "template": {"metadata": {"labels": {"app": name}}, "spec": pod},
+    }
+    if r.config.autoscaler.kind == "none":
+        spec["replicas"] = r.config.replicas
+    roll = r.config.rollout
+    if roll is not None:
+        share = lambda x: f"{x:.0%}" if x < 1 else int(x)
+        spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": share(roll.max_surge), "maxUnavailable": share(roll.max_unavailable)}}  # fmt: skip
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": spec}
+
+
+def _group(r: Resolved, meta: dict[str, Any], pod: dict[str, Any], nodes: int, name: str) -> dict[str, Any]:
+    """A pod over several nodes: a leader that serves and workers that join it through Ray, as vLLM's multi-node image does."""
+    leader, worker = (dict(pod, containers=[dict(pod["containers"][0])]) for _ in range(2))
+    start = "/vllm-workspace/examples/online_serving/multi-node-serving.sh"
+    command = " ".join(["vllm", "serve", *pod["containers"][0]["args"]])
+    leader["containers"][0] |= {
+        "command": ["sh", "-c"], "args": [f"bash {start} leader --ray_cluster_size=$(LWS_GROUP_SIZE); {command} --distributed-executor-backend ray"]
+    }  # fmt: skip
+    worker["containers"][0] = {
+        k: v for k, v in worker["containers"][0].items() if k not in ("ports", "startupProbe", "readinessProbe", "livenessProbe")
+    } | {"command": ["sh", "-c"], "args": [f"bash {start} worker --ray_address=$(LWS_LEADER_ADDRESS)"]}  # fmt: skip
+    label = lambda role: {"metadata": {"labels": {"app": name, "role": role}}}
+    return {
+        "apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet", "metadata": meta,
+        "spec": {
+            "replicas": r.config.replicas,
+            "leaderWorkerTemplate": {
+                "size": nodes, "restartPolicy": "RecreateGroupOnPodRestart",
+                "leaderTemplate": {**label("leader"), "spec": leader}, "workerTemplate": {**label("worker"), "spec": worker},
+            },
+        },
+    }  # fmt: skip
+
+
+def _quantity(value: float) -> str:
+    """A number as Kubernetes writes quantities.
+
+    >>> _quantity(16.0), _quantity(0.75)
+    ('16', '750m')
+    """
+    return str(int(value)) if value == int(value) else f"{math.ceil(value * 1000)}m"
+
+
+def _hpa(c: HpaConfig, meta: dict[str, Any], target: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": meta,
+        "spec": {
+            "scaleTargetRef": target, "minReplicas": c.min_replicas, "maxReplicas": c.max_replicas,
+            "metrics": [_metric(m) for m in c.metrics],
+            "behavior": {"scaleUp": _rules(c.scale_up, c.tolerance), "scaleDown": _rules(c.scale_down, c.tolerance)},
+        },
+    }  # fmt: skip
+
+
+def _metric(m: HpaMetric) -> dict[str, Any]:
+    name = SERIES[m.metric][0]
+    if m.target_average_value is not None:
+        target = {"type": "AverageValue", "averageValue": _quantity(m.target_average_value)}
+    else:
+        assert m.target_value is not None
+        target = {"type": "Value", "value": _quantity(m.target_value)}
+    kind = "External" if m.external else "Pods"
+    return {"type": kind, kind.lower(): {"metric": {"name": name}, "target": target}}
+
+
+def _rules(s: ScaleUp, tolerance: float) -> dict[str, Any]:
+    out: dict[str, Any] = {
+        "stabilizationWindowSeconds": int(s.stabilization_window_s), "selectPolicy": s.select.capitalize(),
+        "policies": [{"type": p.type.capitalize(), "value": p.value, "periodSeconds": int(p.period_s)} for p in s.policies],
+    }  # fmt: skip
+    if tolerance != 0.1:  # the controller's own default
+        out["tolerance"] = _quantity(tolerance)
+    return out
+
+
+def _keda(
+    c: KedaConfig, meta: dict[str, Any], target: dict[str, Any], name: str, prometheus: str | None
+) -> dict[str, Any]:
+    if prometheus is None:
+        raise ServelabError("KEDA asks Prometheus for its metric: give its address (--prometheus http://...)")
+    spec: dict[str, Any] = {
+        "scaleTargetRef": target, "minReplicaCount": c.min_replicas, "maxReplicaCount": c.max_replicas,
+        "pollingInterval": c.polling_interval_s, "cooldownPeriod": int(c.cooldown_period_s),
+        "initialCooldownPeriod": int(c.initial_cooldown_period_s),
+        "advanced": {"horizontalPodAutoscalerConfig": {"behavior": {"scaleUp": _rules(c.scale_up, c.tolerance), "scaleDown": _rules(c.scale_down, c.tolerance)}}},
+        "triggers": [{
+            "type": "prometheus",
+            "metadata": {"serverAddress": prometheus, "query": SERIES[c.metric][1].format(f'app="{name}"'), "threshold": f"{c.threshold:g}",
+                         "activationThreshold": f"{c.activation_threshold:g}"},
+        }],
+    }  # fmt: skip
+    if c.idle_replica_count is not None:
+        spec["idleReplicaCount"] = c.idle_replica_count
+    return {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": meta, "spec": spec}

@@ -1,0 +1,163 @@
+import copy
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from simulator.cli import app
+from simulator.cluster.cold_start import chain
+from simulator.errors import ServelabError
+from simulator.export.kubernetes import MARGIN, PERIOD_S, manifests, start_s, to_yaml
+from simulator.export.validate_manifests import validate
+from simulator.resolved import resolve_deployment
+from simulator.scenario import Scenario
+
+
+def scenario(**deployment):
+    return Scenario.of({
+        "workload": {"source": "azure_conversation", "rate_rps": 1.0, "requests": 10},
+        "deployments": [{"name": "My chat", "model": "llama-3.1-8b", "gpu": "h100", "engine": {"max_model_len": 8192}, "replicas": 3, **deployment}],
+    })  # fmt: skip
+
+
+def by_kind(made):
+    return {m["kind"]: m for m in made}
+
+
+def test_a_deployment():
+    s = scenario(
+        pod={
+            "drain_s": 90,
+            "engine_init_s": 40,
+            "compile_s": 60,
+            "container_s": 2,
+            "readiness_s": 8,
+            "weights_bytes": 1e10,
+            "weights_bytes_per_s": 1e9,
+        }
+    )
+    made = by_kind(manifests(s))
+    assert set(made) == {"Deployment", "Service", "PodDisruptionBudget"}
+    spec = made["Deployment"]["spec"]
+    pod = spec["template"]["spec"]
+    container = pod["containers"][0]
+    assert spec["replicas"] == 3 and made["Deployment"]["metadata"]["name"] == "my-chat"
+    assert container["image"] == "vllm/vllm-openai:v0.32.0" and container["args"][1:3] == [
+        "--max-model-len",
+        "8192",
+    ]
+    assert (
+        container["resources"]["limits"] == {"nvidia.com/gpu": "1"}
+        and pod["terminationGracePeriodSeconds"] == 90
+    )
+    assert start_s(resolve_deployment(s, 0)) == 120.0
+    assert container["startupProbe"]["failureThreshold"] * PERIOD_S == MARGIN * 120
+    phases = dict(chain(s.deployments[0].pod, 1e10))
+    assert phases["image_pull"] > 0  # the kubelet pulls before the probe begins
+    assert (
+        made["Service"]["spec"]["selector"]
+        == made["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"]
+        == {"app": "my-chat"}
+    )
+
+
+def test_hpa_as_simulated():
+    hpa = {
+        "kind": "hpa", "min_replicas": 2, "max_replicas": 9, "tolerance": 0.05, "scale_down": {"stabilization_window_s": 120},
+        "metrics": [{"metric": "queue_depth", "target_average_value": 0.5}, {"metric": "token_rate", "external": True, "target_value": 5000}],
+    }  # fmt: skip
+    made = by_kind(manifests(scenario(autoscaler=hpa)))
+    spec = made["HorizontalPodAutoscaler"]["spec"]
+    assert (spec["minReplicas"], spec["maxReplicas"]) == (2, 9)
+    assert "replicas" not in made["Deployment"]["spec"]  # or applying it again would undo the autoscaler
+    assert spec["metrics"][0]["pods"]["target"] == {"type": "AverageValue", "averageValue": "500m"}
+    assert spec["metrics"][1]["external"]["target"] == {"type": "Value", "value": "5000"}
+    assert (
+        spec["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 120
+        and spec["behavior"]["scaleUp"]["tolerance"] == "50m"
+    )
+
+
+def test_keda_as_simulated():
+    keda = {
+        "kind": "keda",
+        "min_replicas": 0,
+        "max_replicas": 5,
+        "metric": "queue_depth",
+        "threshold": 4,
+        "cooldown_period_s": 200,
+    }
+    with pytest.raises(ServelabError, match="--prometheus"):
+        manifests(scenario(autoscaler=keda))
+    spec = by_kind(manifests(scenario(autoscaler=keda), prometheus="http://prometheus:9090"))["ScaledObject"][
+        "spec"
+    ]
+    assert (spec["minReplicaCount"], spec["maxReplicaCount"], spec["cooldownPeriod"]) == (0, 5, 200)
+    assert spec["triggers"][0]["metadata"]["query"] == 'sum(vllm:num_requests_waiting{app="my-chat"})'
+    with pytest.raises(ServelabError, match="'kpa' needs Knative"):
+        manifests(scenario(autoscaler={"kind": "kpa", "max_replicas": 3, "target": 4}))
+
+
+def test_a_pod_over_two_nodes_is_a_group():
+    s = scenario(
+        model="llama-3.1-405b", engine={"max_model_len": 8192, "tensor_parallel_size": 16}, replicas=2
+    )
+    made = by_kind(manifests(s, model_id="meta-llama/Llama-3.1-405B"))
+    group = made["LeaderWorkerSet"]["spec"]
+    assert group["replicas"] == 2 and group["leaderWorkerTemplate"]["size"] == 2
+    worker, leader = (
+        group["leaderWorkerTemplate"][k]["spec"]["containers"][0]
+        for k in ("workerTemplate", "leaderTemplate")
+    )
+    assert worker["resources"]["limits"] == {"nvidia.com/gpu": "8"} and "readinessProbe" not in worker
+    assert (
+        "--tensor-parallel-size 16" in leader["args"][0]
+        and made["Service"]["spec"]["selector"]["role"] == "leader"
+    )
+
+
+def test_schemas_find_faults():
+    made = by_kind(
+        manifests(
+            scenario(autoscaler={"kind": "keda", "metric": "queue_depth", "threshold": 4}),
+            prometheus="http://p",
+        )
+    )
+    for kind, place, value, message in (
+        (
+            "Deployment",
+            ("spec", "template", "spec", "containers"),
+            "none",
+            r"Deployment 'my-chat': spec\.template",
+        ),
+        ("Deployment", ("spec", "replica"), 3, "replica"),
+        ("Service", ("spec", "ports"), [{"port": "http"}], "Service 'my-chat'"),
+        ("ScaledObject", ("spec", "maxReplicas"), 3, "ScaledObject 'my-chat': spec: .*maxReplicas"),
+        ("ScaledObject", ("spec", "triggers"), [], "triggers"),
+    ):
+        broken = copy.deepcopy(made[kind])
+        node = broken
+        for key in place[:-1]:
+            node = node[key]
+        node[place[-1]] = value
+        with pytest.raises(ServelabError, match=message):
+            validate(broken)
+
+
+def test_command(tmp_path):
+    file = tmp_path / "s.yaml"
+    file.write_text(scenario().to_yaml())
+    run = lambda *a: CliRunner().invoke(
+        app, ["export", "kubernetes", str(file), "--out", str(tmp_path / "k8s"), *a]
+    )
+    told = run()
+    assert told.exit_code == 0 and "Deployment, Service, PodDisruptionBudget, valid" in told.output
+    text = (tmp_path / "k8s/my-chat.yaml").read_text()
+    assert [m["kind"] for m in yaml.safe_load_all(text)] == [
+        "Deployment",
+        "Service",
+        "PodDisruptionBudget",
+    ] and "&id" not in text
+    assert text.startswith("# Written by servelab") and to_yaml(manifests(Scenario.load(file))) in text
+    assert run().exit_code == 2 and run("--overwrite").exit_code == 0
+    assert "vllm" in run("--overwrite", "--set", "deployments.0.serving.kind=triton").output
