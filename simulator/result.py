@@ -16,6 +16,7 @@ from simulator.explain import Explanation, explain
 from simulator.metrics import Window
 from simulator.records import TABLES, Column, State
 from simulator.slo import SloConfig
+from simulator.stamp import stamp
 from simulator.verdict import RunState, run_state
 from simulator.waterfall import stage_table, waterfall
 
@@ -101,6 +102,11 @@ class Result:
     @property
     def slo_config(self) -> SloConfig:
         return SloConfig.model_validate(self.meta.get("slo") or {})
+
+    @property
+    def stamp(self) -> str:
+        """Hash of the scenario, and the seed: what a chart of this run has in its corner."""
+        return stamp(self.meta.get("scenario") or {}, self.meta.get("seed"))
 
     @property
     def partial(self) -> bool:

@@ -39,6 +39,7 @@ from simulator.engine.serving import ContinuousServing, ServingConfig
 from simulator.engine.step_time import GivenStepTime, RooflineStepTime
 from simulator.errors import ServelabError, nearest
 from simulator.slo import SloConfig
+from simulator.stamp import stamp
 from simulator.topology.path import PathConfig, PathField, PresetConfig
 from simulator.topology.presets import opened
 from simulator.workload import WorkloadConfig
@@ -207,6 +208,10 @@ class Scenario(_Part):
     def to_mapping(self) -> dict[str, Any]:
         """Plain data that `of` reads back; defaults are written out, unset options left out."""
         return json.loads(self.model_dump_json(exclude_none=True))
+
+    def stamp(self, seed: int | None = None) -> str:
+        """Hash of the scenario, and the seed: what a chart of it has in its corner."""
+        return stamp(self.to_mapping(), seed)
 
     def to_yaml(self, folder: Path | None = None) -> str:
         """The scenario as a file; with ``folder``, its relative paths are made to start there."""

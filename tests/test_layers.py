@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    "errors", "records", "seeds", "catalog", "slo", "workload", "engine", "cluster", "topology", "cost.commitments", "cost.api",
+    "errors", "records", "seeds", "stamp", "catalog", "slo", "workload", "engine", "cluster", "topology", "cost.commitments", "cost.api",
     "cost.prices", "cost.price_table", "cost.machines", "cost.onpremises", "scenario", "metrics", "verdict", "objectives", "explain", "waterfall", "result", "replications",
     "comparison", "resolved", "platform", "tabulate", "notes", "simulation", "cost.rentals", "cost.lines", "cost.bill", "cost.ledger",
     "cost.energy", "planner", "export", "charts", "report", "workload_commands", "planner_commands", "present", "cli",

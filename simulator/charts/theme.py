@@ -66,6 +66,14 @@ def title(text: str, about: str = "") -> alt.TitleParams:
     return alt.TitleParams(text, subtitle=about) if about else alt.TitleParams(text)
 
 
+def signed(chart: Any, text: str) -> Any:
+    """``chart`` with ``text`` in its lower right corner, such as `Result.stamp`: what it was made from."""
+    corner = alt.TitleParams(
+        text, orient="bottom", anchor="end", fontSize=9, fontWeight="normal", offset=6, color="#8a8f98"
+    )
+    return alt.concat(chart).properties(title=corner)
+
+
 def spec(chart: Any, dark: bool = False) -> dict[str, Any]:
     """The chart as Vega-Lite, with this look."""
     with alt.theme.enable("none"):

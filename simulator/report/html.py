@@ -1,7 +1,5 @@
 """The report of a run: one HTML file without scripts, that loads nothing; pictures are drawn into it."""
 
-import hashlib
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +22,7 @@ from simulator.objectives import differ
 from simulator.replications import intervals
 from simulator.result import Result
 from simulator.slo import LIMITS
+from simulator.stamp import scenario_hash
 
 HOUR_S = 3600.0
 KEY = (
@@ -37,12 +36,6 @@ TRUST = {
     "extrapolated": "fitted, and used outside what was measured", "roofline": "from data sheets, not measured on this GPU",
     "user": "given by you",
 }  # fmt: skip
-
-
-def scenario_hash(result: Result) -> str:
-    """Eight hexadecimal digits that stand for the scenario of a run."""
-    text = json.dumps(result.meta["scenario"], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def write_report(results: Sequence[Result], path: str | Path) -> Path:
@@ -62,7 +55,7 @@ def write_report(results: Sequence[Result], path: str | Path) -> Path:
         seeds=[r.meta["seed"] for r in results], met=sum(r.verdict().startswith("meets SLO: yes") for r in results),
         figures=_figures(results), counts=first.counts(), latencies=_latencies(first), timeline=_picture(_timeline(first)),
         groups=_groups(first), cost=_cost(first), assumptions=_assumptions(first), notes=first.meta["notes"],
-        hash=scenario_hash(first), scenario=yaml.safe_dump(first.meta["scenario"], sort_keys=False),
+        hash=scenario_hash(first.meta["scenario"]), scenario=yaml.safe_dump(first.meta["scenario"], sort_keys=False),
     )  # fmt: skip
     path = Path(path)
     path.write_text(page, encoding="utf-8")
