@@ -11,8 +11,8 @@ import numpy as np
 from simulator import metrics
 from simulator.catalog import find_gpu
 from simulator.cost.api import ApiPrice, api_cost_usd, find_api_price
-from simulator.cost.prices import Overflow, PricesConfig, own_prices
-from simulator.cost.rentals import Rental
+from simulator.cost.prices import Overflow, PricesConfig
+from simulator.cost.rentals import Rental, own_of
 from simulator.records import State
 from simulator.result import Result
 
@@ -92,7 +92,7 @@ def overlap_s(edges: np.ndarray, start_s: float, end_s: float) -> np.ndarray:
 
 def _stages(result: Result, prices: PricesConfig, edges: np.ndarray) -> Iterator[Line]:
     """Cores, memory and GPUs that the stages of the path hold for the whole run."""
-    own = own_prices(prices, ())
+    own = own_of(result, prices)
     for stage in result.meta.get("stages") or []:
         replicas, name = stage.get("replicas", 1), f"stage {stage['name']}"
         gpu = find_gpu(stage["gpu"]).name if stage.get("gpu") else ""
@@ -217,7 +217,7 @@ def unbilled(result: Result, prices: PricesConfig) -> list[str]:
         out.append(f"{cores:g} CPU cores of stages: set prices.cpu_usd_per_core_hour")
     if any(s.get("memory_bytes") for s in stages) and prices.memory_usd_per_gib_hour is None:
         out.append("memory of stages: set prices.memory_usd_per_gib_hour")
-    own = own_prices(prices, ())
+    own = own_of(result, prices)
     missing = {find_gpu(s["gpu"]).name for s in stages if s.get("gpu")} - set(own)
     out += [f"{gpu} of a stage: set prices.usd_per_gpu_hour.{gpu}" for gpu in sorted(missing)]
     if prices.overflow is None and (metrics.column(result.requests, "state") == State.REJECTED).any():

@@ -66,7 +66,7 @@ def rentals(result: Result, prices: PricesConfig, table: pd.DataFrame | None = N
 
     ``table`` is taken from data/ and ``prices.file`` where not given.
     """
-    own = own_prices(prices, {str(g).partition(":")[0] for g in result.instances["gpu"]})
+    own = own_of(result, prices)
     listed = price_list(result.meta.get("price_rows")) if table is None else table
     end_s = horizon_s(result)
     if len(result.nodes):
@@ -74,6 +74,11 @@ def rentals(result: Result, prices: PricesConfig, table: pd.DataFrame | None = N
     else:
         found = list(_of_pods(result, listed, own, prices, end_s))
     return [_as_counted(r, end_s) for r in found if r.end_s > r.start_s]
+
+
+def own_of(result: Result, prices: PricesConfig) -> dict[str, float]:
+    """The user's own prices [USD/GPU/hour]; GPUs that the run had count as known, those of the user's own too."""
+    return own_prices(prices, {str(g).partition(":")[0] for g in result.instances["gpu"]})
 
 
 def _as_counted(r: Rental, end_s: float) -> Rental:

@@ -207,14 +207,16 @@ _OURS = ("max_num_seqs", "max_num_batched_tokens", "enable_chunked_prefill", "en
 def engine_for(serving: Any, engine: EngineConfig) -> EngineConfig:
     """The engine's flags under ``serving``: memory and parallelism as given, vLLM's scheduler set aside.
 
-    Raises ServelabError for a flag of vLLM's scheduler that ``serving`` has no use for.
+    Raises ServelabError for a flag of vLLM's scheduler that ``serving`` has no use for; one that only says its default,
+    as in a scenario that was written out, is let pass.
     """
     batching = serving.batching()
     if batching.code == CONTINUOUS:
         return engine
     allowed = ("max_num_seqs", "max_num_batched_tokens") if batching.code == RESERVED else ()
     for flag in engine.model_fields_set:
-        if flag in _OURS and flag not in allowed:
+        given = getattr(engine, flag) != EngineConfig.model_fields[flag].default
+        if given and flag in _OURS and flag not in allowed:
             raise ServelabError(
                 f"engine.{flag}={getattr(engine, flag)!r} is a flag of vLLM's scheduler and says nothing to "
                 f"serving.kind={serving.kind}; leave it out"
