@@ -85,7 +85,7 @@ def assumed(scenario: Scenario) -> list[str]:
         notes.append(
             "expert_parallel: ranks step together, but spread experts and the exchange between ranks are not in the step time"
         )
-    if any(d.moves for d in scenario.deployments):
+    if scenario.moves:
         notes.append(
             "cold starts: image, extraction, engine start and compilation are published figures; schedule, node, driver, container "
             "and storage bandwidth are assumptions unless you set them (data/platform.csv)"

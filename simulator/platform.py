@@ -28,7 +28,7 @@ from simulator.topology.network import Network
 from simulator.workload import RequestTable
 
 
-def pods_at_most(r: Resolved) -> int:
+def pods_at_most(r: Resolved, spot_nodes: bool = False) -> int:
     """Places for the pods of a deployment: as many as it may have, and those that come or go meanwhile."""
     d = r.config
     scaler = d.autoscaler
@@ -36,7 +36,7 @@ def pods_at_most(r: Resolved) -> int:
         most = max(d.replicas, *(scaler.clipped(entry.replicas) for entry in scaler.schedule))
     else:
         most = d.replicas if scaler.kind == "none" else max(d.replicas, scaler.max_replicas)
-    if d.moves:
+    if d.moves or spot_nodes:
         most += max(2, most // 4) + d.pod.sleeping
     if d.rollout is not None:
         most += d.rollout.surge(most)
@@ -97,12 +97,16 @@ class Platform:
         course.arrived = self.network.enter if self.network else self.send
         course.answered = self._answered
         course.waiting = lambda: len(self.gateway.inside) + (self.network.inside() if self.network else 0)
-        self.supply = Supply(scenario.nodes, course, self.note) if scenario.nodes else None
+        self.supply: Supply | None = None
+        if scenario.nodes:
+            self.supply = Supply(
+                scenario.nodes, course, self.note, self._taken_back, named_rng(root, "reclaim nodes")
+            )
         self.pods: list[Pods] = []
         self.scaling: list[Scaling | None] = []
-        self._prepare(found)
+        self._prepare(found, root)
 
-    def _prepare(self, found: Sequence[Resolved]) -> None:
+    def _prepare(self, found: Sequence[Resolved], root: np.random.SeedSequence) -> None:
         numbers = count()
         for i, (r, part) in enumerate(zip(found, self._fleets.parts, strict=True)):
             d, first = r.config, self._fleets.first[i]
@@ -125,7 +129,7 @@ class Platform:
             pods = Pods(
                 d.name, part, template, d.pod, float(weights), self.course, self.supply, numbers,
                 partial(self._opened, first),
-                self._noticed, self.note, self._give_way,
+                self._noticed, self.note, self._give_way, d.reclaim, named_rng(root, f"reclaim {d.name}"),
             )  # fmt: skip
             self.pods.append(pods)
             kinds = {k for k, pods_of in self.gateway.serves.items() if np.isin(first, pods_of)}
@@ -222,6 +226,9 @@ class Platform:
     def _noticed(self, part: Replicas, now: float) -> None:
         for row, state in part.noticed():
             self._answered(row, now, state)
+
+    def _taken_back(self, pod: Pod, now: float, notice_s: float) -> None:
+        self.pods[self._names[pod.deployment]].take_back(pod, now, notice_s)
 
     def _give_way(self, pod: Pod, now: float) -> None:
         self.pods[self._names[pod.deployment]].evict(pod, now)

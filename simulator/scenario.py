@@ -27,6 +27,7 @@ from simulator.cluster.cold_start import PodConfig
 from simulator.cluster.gateway import GatewayConfig
 from simulator.cluster.pods import RolloutConfig
 from simulator.cluster.pools import NodesConfig
+from simulator.cluster.reclaim import ReclaimConfig
 from simulator.cluster.router import RouterConfig
 from simulator.cluster.router.least_outstanding import LeastOutstandingConfig
 from simulator.cluster.router.weighted import WeightedConfig
@@ -85,6 +86,10 @@ class Deployment(_Part):
     metrics: MetricsConfig = MetricsConfig()
     pod: PodConfig = PodConfig()
     rollout: RolloutConfig | None = None
+    reclaim: ReclaimConfig | None = Field(
+        default=None,
+        description="its pods run on spot machines; null: nobody takes them. With nodes: see pools",
+    )
     priority: int = Field(default=0, description="of its pods: higher ones evict lower ones from full nodes")
     across_nodes: bool = Field(
         default=False, description="a tensor-parallel group may span nodes, over the slower link"
@@ -93,7 +98,8 @@ class Deployment(_Part):
     @property
     def moves(self) -> bool:
         """Whether its pods come and go."""
-        return self.autoscaler.kind != "none" or self.rollout is not None or not self.pod.there_at_start
+        still = self.autoscaler.kind == "none" and self.rollout is None and self.reclaim is None
+        return not still or not self.pod.there_at_start
 
     @model_validator(mode="after")
     def _some_replica(self) -> "Deployment":
@@ -150,6 +156,15 @@ class Scenario(_Part):
         return value
 
     @model_validator(mode="after")
+    def _nodes_are_reclaimed(self) -> "Scenario":
+        for i, d in enumerate(self.deployments):
+            if d.reclaim is not None and self.nodes is not None:
+                raise ValueError(
+                    f"deployments.{i}.reclaim: with nodes it is nodes that go, set nodes.pools.*.reclaim"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _weights_named(self) -> "Scenario":
         names = [d.name for d in self.deployments]
         for name in names if isinstance(self.router, WeightedConfig) else ():
@@ -165,6 +180,16 @@ class Scenario(_Part):
         if self.path is None or isinstance(self.path, PathConfig):
             return self.path
         return opened(PresetConfig(preset=self.path) if isinstance(self.path, str) else self.path)
+
+    @property
+    def spot_nodes(self) -> bool:
+        """Whether nodes may be reclaimed."""
+        return self.nodes is not None and any(p.reclaim is not None for p in self.nodes.pools)
+
+    @property
+    def moves(self) -> bool:
+        """Whether pods come and go, so that no hour stands for another."""
+        return self.spot_nodes or any(d.moves for d in self.deployments)
 
     @property
     def base_dir(self) -> Path:

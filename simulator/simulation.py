@@ -55,7 +55,16 @@ def simulate(
     watched = watches_all(scenario)
     fleets = Fleets(
         [
-            build_replicas(scenario, r, table, steps, pods_at_most(r), watched, step_seconds, queue_key)
+            build_replicas(
+                scenario,
+                r,
+                table,
+                steps,
+                pods_at_most(r, scenario.spot_nodes),
+                watched,
+                step_seconds,
+                queue_key,
+            )
             for r in found
         ]
     )

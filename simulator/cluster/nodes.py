@@ -24,6 +24,7 @@ class Node:
     ready_s: float
     empty_since_s: float | None
     images: set[str] = field(default_factory=set)
+    leaving: bool = False  # reclaimed: takes no pod any more
 
     @property
     def free(self) -> int:
@@ -155,7 +156,11 @@ class Cluster:
 
     def free_slots(self, gpu: str, now_s: float = math.inf) -> dict[int, int]:
         """Free GPUs of that name by node number, on nodes ready at ``now_s`` [s]; by default on all."""
-        return {n.number: n.free for n in self.nodes.values() if n.gpu == gpu and n.ready_s <= now_s}
+        return {
+            n.number: n.free
+            for n in self.nodes.values()
+            if n.gpu == gpu and n.ready_s <= now_s and not n.leaving
+        }
 
     def place(self, pod: Pod, now_s: float) -> Placement | None:
         """Puts ``pod`` on nodes that are ready, or returns None and changes nothing."""

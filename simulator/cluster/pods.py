@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
-from math import ceil
+from math import ceil, inf
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from simulator.cluster.cold_start import PodConfig, chain
 from simulator.cluster.nodes import Placement, Pod
+from simulator.cluster.reclaim import ReclaimConfig
 from simulator.cluster.replicas import Replicas
 from simulator.cluster.supply import Supply
 from simulator.records import State
@@ -55,6 +56,7 @@ class Life:
     ready_s: float | None = None
     end_s: float | None = None
     node: int = -1
+    reclaimed: bool = False
     before: dict[str, Any] = field(default_factory=dict)
     after: dict[str, Any] = field(default_factory=dict)
 
@@ -80,10 +82,13 @@ class Pods:
         noticed: Callable[[Replicas, float], None],
         note: Callable[..., None],
         give_way: Callable[[Pod, float], None],
+        reclaim: ReclaimConfig | None = None,
+        rng: np.random.Generator | None = None,
     ) -> None:
         self.name, self._part, self._template, self._config = name, part, template, config
         self._weights, self._clock, self._supply, self._numbers = weights_bytes, clock, supply, numbers
         self._opened, self._noticed, self._note, self._give_way = opened, noticed, note, give_way
+        self._reclaim_config, self._rng = reclaim, rng
         self._settling = self._again = False
         self.lives: list[Life] = []  # all there ever were
         self._there: list[Life] = []  # those that are not gone
@@ -120,7 +125,7 @@ class Pods:
                 self._supply.request(life.pod, 0.0, partial(self._put, life), self._give_way)
                 if life.held_s is None:
                     continue  # it waits for a node like any other
-            life.held_s = 0.0
+            self._holds(life, 0.0)
             self._compiled.add(life.node)
             self._read.add(life.node)
             if self._supply is not None:
@@ -239,8 +244,28 @@ class Pods:
         self._phase(life, steps, now)
 
     def _holds(self, life: Life, now: float) -> None:
-        if life.state != GONE:
-            life.held_s = now
+        if life.state == GONE:
+            return
+        life.held_s = now
+        spot = self._reclaim_config
+        if spot is not None and self._rng is not None and life.slot >= spot.keep:
+            at = now + self._rng.exponential(spot.mean_hours * 3600)
+            self._clock.at(at, self._taken_back, life, at, spot.notice_s)
+
+    def _taken_back(self, life: Life, now: float, notice_s: float) -> None:
+        """The machine of a pod ends ``notice_s`` from ``now`` [s] on; another pod is started at once."""
+        if life.state == GONE:
+            return
+        life.reclaimed = True
+        self._note(now, "reclaimed", self.name, life.slot, f"pod {life.pod.number} has {notice_s:g} s")
+        if life.state == SLEEPING:
+            self._end(life, now)
+        elif life.state == DRAINING:
+            end = now + notice_s
+            self._clock.at(end, self._drained, life, end, end)
+        else:
+            self._stop(life, now, notice_s)
+            self.reconcile(now)
 
     def _put(self, life: Life, place: Placement, now: float) -> None:
         """The pod has its GPUs on ``place``."""
@@ -301,7 +326,7 @@ class Pods:
         self._opened(life.slot, True, now)
         self.reconcile(now)
 
-    def _stop(self, life: Life, now: float) -> None:
+    def _stop(self, life: Life, now: float, within_s: float = inf) -> None:
         if life.state == PENDING and self._supply is not None:
             self._supply.withdraw(life.pod)
         if life.state != READY:
@@ -310,7 +335,7 @@ class Pods:
         life.state = DRAINING
         self._opened(life.slot, False, now)
         self._note(now, "replica_draining", self.name, life.slot, f"pod {life.pod.number}")
-        self._drained(life, now, now + self._config.drain_s)
+        self._drained(life, now, now + min(self._config.drain_s, within_s))
 
     def _drained(self, life: Life, now: float, deadline: float) -> None:
         """End a draining pod that is empty, or at its deadline; look again soon otherwise."""
@@ -332,7 +357,7 @@ class Pods:
             )
             self._noticed(self._part, now)
         asleep = sum(p.state == SLEEPING for p in self._there)
-        if asleep < self._config.sleeping and life.generation == self._generation:
+        if asleep < self._config.sleeping and life.generation == self._generation and not life.reclaimed:
             life.state = SLEEPING
             self._note(now, "replica_asleep", self.name, life.slot, f"pod {life.pod.number}")
             return
@@ -354,6 +379,10 @@ class Pods:
             self._end(life, now)
         else:
             self._stop(life, now)
+
+    def take_back(self, pod: Pod, now: float, notice_s: float) -> None:
+        """The node of ``pod`` ends ``notice_s`` from ``now`` [s] on."""
+        self._taken_back(self.of_node(pod), now, notice_s)
 
     def close(self) -> None:
         """The run is over: the books of what is still there are closed."""

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from simulator.catalog import GpuSpec, find_gpu
+from simulator.cluster.reclaim import ReclaimConfig
 
 
 class _Part(BaseModel):
@@ -43,6 +44,9 @@ class PoolConfig(_Part):
     provision_s: float = Field(default=120.0, ge=0, description="request to running machine [s]; assumption")
     driver_s: float = Field(default=30.0, ge=0, description="running machine to usable GPUs [s]; assumption")
     unavailable: tuple[Window, ...] = Field(default=(), description="when no new node can be had (sold out)")
+    reclaim: ReclaimConfig | None = Field(
+        default=None, description="its nodes are spot machines; null: they stay"
+    )
 
     @field_validator("gpu")
     @classmethod

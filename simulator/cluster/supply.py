@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
+
 from simulator.cluster.nodes import Cluster, Node, Placement, Pod, check_fits
 from simulator.cluster.pools import ClusterAutoscalerConfig, KarpenterConfig, NodesConfig
 from simulator.cluster.provisioner import batch_ready_s, give_up, next_scan_s, nodes_to_add, nodes_to_remove
@@ -36,9 +38,20 @@ class _Pending:
 
 
 class Supply:
-    """Places pods on the nodes of ``config``, evicts for higher priorities, asks for nodes and gives them back."""
+    """Places pods on the nodes of ``config``, evicts for higher priorities, asks for nodes and gives them back.
 
-    def __init__(self, config: NodesConfig, clock: Clock, note: Callable[..., None]) -> None:
+    ``take_back`` is called with a pod, the time and how long its node still runs [s], when a spot node is reclaimed.
+    """
+
+    def __init__(
+        self,
+        config: NodesConfig,
+        clock: Clock,
+        note: Callable[..., None],
+        take_back: Callable[[Pod, float, float], None],
+        rng: np.random.Generator,
+    ) -> None:
+        self._take_back, self._rng = take_back, rng
         self.cluster, self._config, self._clock, self._note = Cluster(config), config.provisioner, clock, note
         self.records = {n.number: NodeRecord(n, 0.0) for n in self.cluster.nodes.values()}
         self.pending: dict[int, _Pending] = {}
@@ -121,7 +134,9 @@ class Supply:
     # ---- the provisioner --------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to look for nodes to give back."""
+        """Begin to look for nodes to give back; spot nodes of the start begin to live."""
+        for node in list(self.cluster.nodes.values()):
+            self._live(node, 0.0)
         if self._config.kind != "none":
             self._look(0.0)
 
@@ -174,4 +189,46 @@ class Supply:
     def _ready(self, number: int, now: float) -> None:
         if number in self.cluster.nodes:
             self._note(now, "node_ready", "", -1, f"{self.cluster.nodes[number].pool}: node {number}")
+            self._live(self.cluster.nodes[number], now)
             self.retry(now)
+
+    # ---- spot nodes -------------------------------------------------------------------------------------
+
+    def _live(self, node: Node, now: float) -> None:
+        """Draw how long a spot node lives, from its machine's start on."""
+        pool = self.cluster.pools[node.pool]
+        if pool.reclaim is None or self._in_pool(node) < pool.reclaim.keep:
+            return
+        began = self.runs_from_s(self.records[node.number])
+        at = began + self._rng.exponential(pool.reclaim.mean_hours * 3600)
+        self._clock.at(max(at, now), self._reclaim, node.number, max(at, now), pool.reclaim.notice_s)
+
+    def _in_pool(self, node: Node) -> int:
+        """Place of a node among the present ones of its pool, by age."""
+        return sum(n.pool == node.pool and n.number < node.number for n in self.cluster.nodes.values())
+
+    def _reclaim(self, number: int, now: float, notice_s: float) -> None:
+        node = self.cluster.nodes.get(number)
+        if node is None:
+            return
+        node.leaving = True
+        self._note(now, "node_reclaimed", "", -1, f"{node.pool}: node {number} ends in {notice_s:g} s")
+        for pod in self._on(number):
+            self._take_back(pod, now, notice_s)
+        self._clock.at(now + notice_s, self._lost, number, now + notice_s)
+
+    def _on(self, number: int) -> list[Pod]:
+        placed = list(self.cluster.pods.values())
+        return [pod for pod, place in placed if any(n == number for n, _ in place.parts)]
+
+    def _lost(self, number: int, now: float) -> None:
+        node = self.cluster.nodes.get(number)
+        if node is None:
+            return
+        for pod in self._on(number):
+            self.free(pod, now)
+        self.cluster.remove_node(number, now)
+        self.records[number].end_s = now
+        self._note(now, "node_removed", "", -1, f"{node.pool}: node {number}, reclaimed")
+        self.retry(now)
+        self._plan(now)

@@ -1,4 +1,5 @@
-"""How the engine is compiled: cached on disk, without reference counting (no function here makes an array).
+"""How the engine is compiled: cached on disk, without reference counting (no function here makes an array), and without
+holding Python's lock, so that a notebook answers while a simulation runs in a thread.
 
 With ``NUMBA_DISABLE_JIT=1`` the very same functions run as Python.
 """
@@ -29,7 +30,7 @@ FINGERPRINT = _fingerprint()
 def compiled(function: F) -> F:
     """Compile ``function`` on its first call."""
     njit: Any = numba.njit  # _nrt is not in its type stubs
-    dispatcher = njit(cache=True, _nrt=False)(function)
+    dispatcher = njit(cache=True, _nrt=False, nogil=True)(function)
     if JIT:
         dispatcher._cache._cache_file._source_stamp = FINGERPRINT
     return dispatcher

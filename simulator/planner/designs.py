@@ -126,7 +126,7 @@ def margin(d: Design) -> float:
 
 def cost(d: Design) -> float:
     """USD an hour: of the machines, or, where pods come and go, as simulated."""
-    moves = any(x.moves for x in d.scenario.deployments)
+    moves = d.scenario.moves
     row = d.search
     return (
         float(row["usd_per_hour"]) if moves and row and not np.isnan(row["usd_per_hour"]) else d.usd_per_hour

@@ -124,7 +124,7 @@ class _Search:
                 continue
             design = Design(fields, made, fleet_usd_per_hour(made), rate)
             self._designs.append(design)
-            moves = any(d.autoscaler.kind != "none" for d in made.deployments)
+            moves = made.moves
             families.setdefault(str(fields) if moves else rest, []).append(design)
         if not families:
             reasons = "; ".join(dict.fromkeys(why for _, why in self._refused))
@@ -203,7 +203,7 @@ class _Search:
         return len(family) - 1 if family[0].screened_rps is not None else len(family) // 2
 
     def _hopeless(self, d: Design) -> bool:
-        if d.screened_rps is None or any(x.moves for x in d.scenario.deployments):
+        if d.screened_rps is None or d.scenario.moves:
             return False
         if HOPELESS * d.screened_rps * replicas(d) >= self._peak_rps:
             return False
@@ -221,7 +221,7 @@ class _Search:
 
     def _hour(self, d: Design) -> bool:
         """The worst hour stands for the day where pods do not come and go."""
-        return not any(x.moves for x in d.scenario.deployments)
+        return not d.scenario.moves
 
     def _prove(self, passed: list[Design]) -> Design | None:
         """The cheapest design that fresh worlds show to hold. One that does not gives way to the next replica up."""
