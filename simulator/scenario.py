@@ -59,9 +59,11 @@ class Deployment(_Part):
     a catalog name, an alias or a mapping.
     """
 
-    name: str = Field(default="llm", min_length=1)
-    model: str | ModelSpec
-    gpu: str | GpuSpec
+    name: str = Field(default="llm", min_length=1, description="what results call it")
+    model: str | ModelSpec = Field(
+        description="a name of the catalog, a folder with a config.json, or a mapping"
+    )
+    gpu: str | GpuSpec = Field(description="a name of the catalog, or a mapping")
     engine: EngineConfig = EngineConfig()
     serving: ServingConfig = ContinuousServing()
     step_time: GivenStepTime | ProfileStepTime = RooflineStepTime()
@@ -85,7 +87,7 @@ class Deployment(_Part):
     autoscaler: AutoscalerConfig = NoneConfig()
     metrics: MetricsConfig = MetricsConfig()
     pod: PodConfig = PodConfig()
-    rollout: RolloutConfig | None = None
+    rollout: RolloutConfig | None = Field(default=None, description="a rolling update; null: none")
     reclaim: ReclaimConfig | None = Field(
         default=None,
         description="its pods run on spot machines; null: nobody takes them. With nodes: see pools",
@@ -122,7 +124,9 @@ class Deployment(_Part):
 class ClientConfig(_Part):
     """``timeout_s``: a client gives up so long after it sent its request [s]; null: never."""
 
-    timeout_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    timeout_s: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="a client gives up after so long; null: never"
+    )
 
 
 class Scenario(_Part):
@@ -136,11 +140,16 @@ class Scenario(_Part):
     workload: WorkloadConfig
     deployments: tuple[Deployment, ...] = Field(min_length=1)
     router: RouterConfig = LeastOutstandingConfig()
-    admission: tuple[AdmissionConfig, ...] = ()
+    admission: tuple[AdmissionConfig, ...] = Field(
+        default=(), description="policies that may turn a request away, in this order"
+    )
     gateway: GatewayConfig = GatewayConfig()
     client: ClientConfig = ClientConfig()
-    path: PathField | None = None
-    nodes: NodesConfig | None = None
+    path: PathField | None = Field(default=None, description="stages around the LLM; null: none")
+    nodes: NodesConfig | None = Field(
+        default=None,
+        description="machines that pods are placed on; null: each pod has an instance of its own",
+    )
     slo: SloConfig = SloConfig(ttft_s=1.0, tpot_s=0.05)
     prices: PricesConfig = PricesConfig()
 
@@ -221,11 +230,10 @@ class Scenario(_Part):
         if not path.is_file():
             raise ServelabError(f"scenario {str(path)!r}: no such file")
         try:
-            mapping = yaml.load(path.read_text(), _Loader)
-        except (yaml.YAMLError, UnicodeDecodeError) as problem:
+            text = path.read_text()
+        except UnicodeDecodeError as problem:
             raise ServelabError(f"scenario {str(path)!r} is not YAML: {problem}") from None
-        if not isinstance(mapping, dict):
-            raise ServelabError(f"scenario {str(path)!r}: expected a mapping, got {type(mapping).__name__}")
+        mapping = read_yaml(text, f"scenario {str(path)!r}")
         for override in overrides:
             mapping = overridden(mapping, override)
         return cls.of(mapping, path.parent)
@@ -269,6 +277,17 @@ _Loader.add_implicit_resolver(
     re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.[\d_]*)?[eE][-+]?\d+$"),
     list("-+0123456789"),
 )
+
+
+def read_yaml(text: str, what: str) -> dict[str, Any]:
+    """The mapping that ``text`` is; ``what`` it is called. Raises ServelabError for anything else."""
+    try:
+        mapping = yaml.load(text, _Loader)
+    except yaml.YAMLError as problem:
+        raise ServelabError(f"{what} is not YAML: {problem}") from None
+    if not isinstance(mapping, dict):
+        raise ServelabError(f"{what}: expected a mapping, got {type(mapping).__name__}")
+    return mapping
 
 
 def overridden(mapping: dict[str, Any], override: str) -> dict[str, Any]:

@@ -26,6 +26,18 @@ def data_folder() -> Path:
     raise ServelabError(f"data: no gpus.csv in {package / 'data'} or {package.parent / 'data'}")
 
 
+@lru_cache
+def examples_folder() -> Path:
+    """Where the examples lie: in the installed package, else in the repository."""
+    package = Path(__file__).resolve().parent.parent
+    found = [f for f in (package / "examples", package.parent / "examples") if (f / "default.yaml").is_file()]
+    if not found:
+        raise ServelabError(
+            f"examples: no default.yaml in {package / 'examples'} or {package.parent / 'examples'}"
+        )
+    return found[0]
+
+
 def _rows(name: str) -> list[dict[str, str]]:
     with open(data_folder() / name, newline="", encoding="utf-8") as file:
         return [{k: v for k, v in row.items() if v != ""} for row in csv.DictReader(file)]
@@ -94,6 +106,12 @@ def load_discrepancy() -> Mapping[tuple[str, bool], tuple[float, str]]:
     return MappingProxyType(
         {(r["trust"], r["experts"] == "yes"): (float(r["sd"]), r["source"]) for r in _rows("discrepancy.csv")}
     )
+
+
+@lru_cache
+def load_analytic_error() -> tuple[tuple[float, float, float], ...]:
+    """How far the analytic model is from simulation: load (share of the highest rate), median relative error of mean TPOT and of mean TTFT."""
+    return tuple((float(r["load"]), float(r["tpot"]), float(r["ttft"])) for r in _rows("analytic_error.csv"))
 
 
 @lru_cache
@@ -184,6 +202,15 @@ def find_model(name: str | Path) -> ModelSpec:
     if folder.is_dir():
         return read_config(folder)
     raise _no_such("model", text, "models")
+
+
+def in_catalog(kind: str, name: str) -> bool:
+    """Whether a ``model`` or ``gpu`` of that name or alias is in the catalog.
+
+    >>> in_catalog("model", "llama-3.1-8b"), in_catalog("model", "/tmp/weights")
+    (True, False)
+    """
+    return name.strip().casefold() in _names(kind)
 
 
 def hub_id(name: str) -> str | None:

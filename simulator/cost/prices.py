@@ -109,7 +109,9 @@ class PricesConfig(_Part):
     egress_usd_per_gb: Usd | None = Field(default=None, description="[USD/GB]")
     cluster_usd_per_hour: Usd | None = Field(default=None, description="control plane [USD/hour]")
     licence_usd_per_gpu_hour: Usd | None = Field(default=None, description="software [USD/GPU/hour]")
-    overflow: Overflow | None = None
+    overflow: Overflow | None = Field(
+        default=None, description="a paid API that serves what the gateway turns away; null: nobody does"
+    )
 
     @field_validator("purchase")
     @classmethod

@@ -21,10 +21,12 @@ class _OpenLoop(Config):
     that would have been longer ends at ``max_tokens``, as it does in an engine.
     """
 
-    rate_rps: Positive
-    duration_s: Positive | None = None
-    requests: Count | None = None
-    max_tokens: Tokens | None = None
+    rate_rps: Positive = Field(description="mean arrivals")
+    duration_s: Positive | None = Field(default=None, description="all arrivals before it; or give requests")
+    requests: Count | None = Field(default=None, description="so many arrivals; or give duration_s")
+    max_tokens: Tokens | None = Field(
+        default=None, description="what each client asks for; null: its request's true output length"
+    )
 
     @model_validator(mode="after")
     def _one_length(self) -> "_OpenLoop":
@@ -74,8 +76,12 @@ class AzureConversation(_OpenLoop):
     """
 
     source: Literal["azure_conversation"] = "azure_conversation"
-    profile: Literal["recorded", "flat"] = "recorded"
-    profile_s: Positive | None = None
+    profile: Literal["recorded", "flat"] = Field(
+        default="recorded", description="how rate and mix move: as in the trace's hour, or not at all"
+    )
+    profile_s: Positive | None = Field(
+        default=None, description="time of one pass of the recorded profile; null: as long as recorded"
+    )
 
     @model_validator(mode="after")
     def _profile_is_used(self) -> "AzureConversation":

@@ -10,7 +10,7 @@ from simulator.cluster.autoscaler.reading import MOST_REPLICAS, Bounds, Decision
 
 class NoneConfig(Bounds):
     kind: Literal["none"] = "none"
-    max_replicas: int = Field(default=MOST_REPLICAS, ge=1, le=MOST_REPLICAS)
+    max_replicas: int = Field(default=MOST_REPLICAS, ge=1, le=MOST_REPLICAS, description="never more")
 
 
 class NoScaling:

@@ -32,8 +32,8 @@ class Bounds(BaseModel):
     """The fewest and the most replicas that a policy may want, both included."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    min_replicas: int = Field(default=1, ge=1, le=MOST_REPLICAS)
-    max_replicas: int = Field(ge=1, le=MOST_REPLICAS)
+    min_replicas: int = Field(default=1, ge=1, le=MOST_REPLICAS, description="never fewer")
+    max_replicas: int = Field(ge=1, le=MOST_REPLICAS, description="never more")
 
     @model_validator(mode="after")
     def _in_order(self) -> "Bounds":

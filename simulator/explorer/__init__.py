@@ -1,0 +1,1 @@
+"""What the explorer of `simulator.widgets` shows and does, without any widget: form, draft, preview, jobs."""

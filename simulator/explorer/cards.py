@@ -1,0 +1,197 @@
+"""What an explorer says in HTML: preview, outcome of a run, comparison. Colours are the page's own, so light and dark follow it."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from simulator.comparison import compare
+from simulator.cost.bill import bill, known_cost
+from simulator.errors import ServelabError
+from simulator.explorer.preview import Preview
+from simulator.metrics import rows_of
+from simulator.report.html import quantity
+from simulator.result import Result
+
+GOOD, BAD, WARN = "#009E73", "#D55E00", "#E69F00"
+STYLE = """<style>
+.sl-tiles {display:flex; flex-wrap:wrap; gap:8px; margin:6px 0}
+.sl-tile {border:1px solid var(--jp-border-color2, #ddd); border-radius:6px; padding:6px 12px; min-width:112px; line-height:1.3}
+.sl-tile b {font-size:18px; font-weight:600; display:block; color:var(--jp-ui-font-color1, #222)}
+.sl-tile span, .sl-note {font-size:12px; color:var(--jp-ui-font-color2, #666)}
+.sl-say {padding:7px 12px; border-left:4px solid var(--sl, #999); background:var(--jp-layout-color2, #f5f5f5); margin:6px 0; line-height:1.45;
+  color:var(--jp-ui-font-color1, #222); overflow-wrap:anywhere; white-space:pre-line}
+.sl-table {border-collapse:collapse; font-size:13px; margin:6px 0; color:var(--jp-ui-font-color1, #222)}
+.sl-table td, .sl-table th {padding:3px 12px 3px 0; text-align:right; border-bottom:1px solid var(--jp-border-color2, #ddd); white-space:nowrap}
+.sl-table td:first-child, .sl-table th:first-child {text-align:left}
+.sl-scroll {overflow-x:auto}
+.sl-pic svg {max-width:100%; height:auto}
+.sl-help {font-size:11px; line-height:1.25; color:var(--jp-ui-font-color2, #666); margin:-2px 0 5px 2px; white-space:normal}
+.sl-group {font-weight:600; margin:10px 0 2px; color:var(--jp-ui-font-color1, #222); border-bottom:1px solid var(--jp-border-color2, #ddd)}
+</style>"""
+
+
+def tiles(pairs: Iterable[tuple[str, str]]) -> str:
+    """Figures side by side: what and how much."""
+    made = "".join(f'<div class="sl-tile"><span>{escape(k)}</span><b>{escape(v)}</b></div>' for k, v in pairs)
+    return f'<div class="sl-tiles">{made}</div>'
+
+
+def say(text: str, colour: str = "#999") -> str:
+    """A sentence that stands out; the text is escaped."""
+    return f'<div class="sl-say" style="--sl:{colour}">{escape(text)}</div>'
+
+
+def note(text: str) -> str:
+    """A sentence in small type."""
+    return f'<div class="sl-note">{escape(text)}</div>'
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table of text, that scrolls sideways where it is too wide."""
+    head = "".join(f"<th>{escape(str(h))}</th>" for h in header)
+    body = "".join("<tr>" + "".join(f"<td>{escape(str(v))}</td>" for v in row) + "</tr>" for row in rows)
+    return f'<div class="sl-scroll"><table class="sl-table"><tr>{head}</tr>{body}</table></div>'
+
+
+def cell(value: Any) -> str:
+    """A value in a table.
+
+    >>> cell(14.7512), cell("l40s")
+    ('14.75', 'l40s')
+    """
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)
+
+
+def picture(svg: str) -> str:
+    """A drawn chart."""
+    return f'<div class="sl-pic">{svg}</div>'
+
+
+def preview_card(found: Preview) -> str:
+    """Figures of the analytic model and how far to trust them."""
+    money = [
+        ("USD/hour", f"{found.usd_per_hour:,.2f}" if np.isfinite(found.usd_per_hour) else "no price"),
+        ("USD/1M output tokens", f"{found.usd_per_1m_output_tokens:,.2f}" if np.isfinite(found.usd_per_1m_output_tokens) else "–"),
+    ]  # fmt: skip
+    figures = tiles([
+        ("mean TTFT", quantity(found.ttft_s, "s")), ("mean TPOT", quantity(found.tpot_s, "s")), ("mean E2EL", quantity(found.e2el_s, "s")),
+        ("load", f"{found.load:.0%} of the highest"), ("highest rate within SLO", f"{found.slo_rps:.3g} request/s"),
+        ("decoding at a time", f"{found.batch:.3g} a replica"), *money,
+    ])  # fmt: skip
+    if found.overloaded:
+        head = say(f"Overloaded at {found.rate_rps:.4g} requests/s: {found.limit} is used up. {found.replicas} replicas take at most {found.most_rps:.3g} requests/s.", BAD)  # fmt: skip
+    elif found.rate_rps > found.slo_rps:
+        head = say(f"On average slower than the SLO at {found.rate_rps:.4g} requests/s; within it up to {found.slo_rps:.3g}.", WARN)  # fmt: skip
+    else:
+        head = say(
+            f"On average within the SLO at {found.rate_rps:.4g} requests/s. Bursts and tails: simulate.", GOOD
+        )
+    return f"<b>Preview</b> {note(preview_trust(found))}{head}{figures}" + (
+        note(found.no_price) if found.no_price else ""
+    )
+
+
+def preview_trust(found: Preview) -> str:
+    """How far the preview is from simulation, and what the step times rest on."""
+    about = (
+        f"analytic means, typically {found.error[0]:.0%} (TPOT) and {found.error[1]:.0%} (TTFT) from simulation at this load"
+        if found.error
+        else "analytic means, not compared with simulation at so high a load"
+    )
+    return f"{about}; step times: {found.trust}"
+
+
+def outcome_card(result: Result) -> str:
+    """Verdict, figures and cost of a run."""
+    rows = {(r.metric, r.stat): r for r in rows_of(result.summary())}
+    verdict = result.verdict()
+    shown = (
+        ("TTFT p50", "ttft_s", "p50"), ("TTFT p99", "ttft_s", "p99"), ("TPOT p99", "tpot_s", "p99"), ("E2EL p50", "e2el_s", "p50"),
+        ("within SLO", "attainment", "mean"), ("goodput", "request_goodput", "mean"), ("output", "output_throughput", "mean"),
+        ("GPU duty cycle", "duty_cycle", "mean"),
+    )  # fmt: skip
+    figures = [
+        (title, quantity(rows[m, s].value, rows[m, s].unit)) for title, m, s in shown if (m, s) in rows
+    ]
+    money, why = known_cost(result)
+    if money is not None:
+        cost = money.set_index("metric")["value"]
+        figures += [("USD/hour", f"{cost['usd_per_hour']:,.2f}"), ("USD/1M output tokens within SLO", f"{cost['usd_per_1m_output_tokens_within_slo']:,.2f}")]  # fmt: skip
+    counts = ", ".join(f"{v:,} {k.replace('_', ' ')}" for k, v in result.counts().items())
+    trust = "; ".join(
+        f"{d['name']}: step times {d['trust']} ({d['source']})" for d in result.meta["deployments"]
+    )
+    partial = say("Stopped before its end: figures are of what was reached.", WARN) if result.partial else ""
+    notes = "".join(note(n) for n in result.meta["notes"])
+    return (
+        say(verdict, GOOD if verdict.startswith("meets SLO: yes") else BAD) + partial + tiles(figures)
+        + note(f"{counts}. {result.stamp}.") + note(trust) + (note(f"cost: {why}") if why else "") + notes
+    )  # fmt: skip
+
+
+def bill_table(result: Result) -> str:
+    """Lines of the bill, each price with its source and date."""
+    try:
+        lines = bill(result)
+    except ServelabError as problem:
+        return say(str(problem), WARN)
+    rows = [
+        (r.item, f"{r.quantity:,.3f} {r.unit}", f"{r.unit_price_usd:,.2f}", f"{r.usd:,.2f}", r.as_of or "undated", r.source)
+        for r in rows_of(lines)
+    ]  # fmt: skip
+    return table(("item", "quantity", "USD/unit", "USD", "as of", "source"), rows)
+
+
+def comparison_card(a: Result, b: Result, names: tuple[str, str]) -> str:
+    """How ``b`` differs from ``a``: paired where both served the same requests, and cost beside it."""
+    try:
+        frame = compare(a, b)
+        said = note(
+            f"Paired request by request; 95 % intervals. {names[0]}: {a.stamp}; {names[1]}: {b.stamp}."
+        )
+    except ServelabError as problem:
+        frame, said = _side_by_side(a, b), say(f"Not paired: {problem}", WARN)
+    rows: list[tuple[str, ...]] = []
+    for r in rows_of(frame):
+        low, high = getattr(r, "low", np.nan), getattr(r, "high", np.nan)
+        between = (
+            f"{quantity(low, r.unit)} to {quantity(high, r.unit)}" if np.isfinite([low, high]).all() else "–"
+        )
+        apart = "yes" if getattr(r, "differs", False) else "–"
+        rows.append(
+            (
+                f"{r.metric} {r.stat}",
+                quantity(r.a, r.unit),
+                quantity(r.b, r.unit),
+                quantity(r.difference, r.unit),
+                between,
+                apart,
+            )
+        )
+    rows += _costs(a, b)
+    return said + table(("", names[0], names[1], "difference", "95 % interval", "differs"), rows)
+
+
+def _side_by_side(a: Result, b: Result) -> pd.DataFrame:
+    keys = ["metric", "stat", "unit"]
+    both = a.summary().merge(b.summary(), on=keys, suffixes=("_a", "_b"))
+    wanted = both[both["metric"].isin(["ttft_s", "tpot_s", "e2el_s"]) & both["stat"].isin(["mean", "p99"])]
+    named = wanted.rename(columns={"value_a": "a", "value_b": "b"})
+    return named.assign(difference=named["b"] - named["a"])
+
+
+def _costs(a: Result, b: Result) -> list[tuple[str, ...]]:
+    left, right = known_cost(a)[0], known_cost(b)[0]
+    if left is None or right is None:
+        return []
+    one, other = (f.set_index("metric")["value"] for f in (left, right))
+    names = {
+        "usd_per_hour": "USD/hour",
+        "usd_per_1m_output_tokens_within_slo": "USD/1M output tokens within SLO",
+    }
+    return [
+        (name, f"{one[k]:,.2f}", f"{other[k]:,.2f}", f"{other[k] - one[k]:+,.2f}", "–", "–") for k, name in names.items()
+    ]  # fmt: skip

@@ -1,0 +1,128 @@
+"""What the analytic model says of a draft at once, with its known error. Nothing is simulated."""
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from simulator.catalog import load_analytic_error
+from simulator.errors import ServelabError
+from simulator.planner.analytic import Lengths, most_rps, steady
+from simulator.planner.price import fleet_usd_per_hour
+from simulator.planner.traffic import requests_of
+from simulator.resolved import Resolved, resolve_deployment
+from simulator.scenario import Scenario
+from simulator.workload.config import SyntheticWorkload, TraceWorkload, WorkloadConfig
+
+SAMPLE = 20_000  # requests that lengths are taken from
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Means of the steady state, as if load came evenly; times in s, NaN where there is none.
+
+    ``load``: share of the highest rate with a steady state; ``most_rps`` and ``slo_rps``: the highest rate of all
+    replicas, and the one within the limits on TTFT and TPOT [request/s]; ``batch``: sequences that decode at a time;
+    ``usd_per_1m_output_tokens`` at this rate. ``limit``: what is used up where the load is too high. ``error``: how far
+    mean TPOT and TTFT are from simulation (median, relative), None beyond the loads that were compared.
+    """
+
+    rate_rps: float
+    replicas: int
+    ttft_s: float
+    tpot_s: float
+    e2el_s: float
+    load: float
+    batch: float
+    most_rps: float
+    slo_rps: float
+    limit: str
+    kv_tokens: int
+    usd_per_hour: float
+    usd_per_1m_output_tokens: float
+    no_price: str
+    trust: str
+    error: tuple[float, float] | None
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether there is no steady state."""
+        return not np.isfinite(self.tpot_s)
+
+
+def preview(scenario: Scenario) -> Preview:
+    """The first deployment's steady state at the scenario's mean rate, shared evenly among its replicas.
+
+    Raises ServelabError for what cannot be simulated, and, saying so, where the analytic model does not apply: several
+    deployments, other serving than continuous batching, no replicas at the start.
+    """
+    r = resolve_deployment(scenario, 0)
+    if len(scenario.deployments) > 1:
+        raise ServelabError(f"no preview for {len(scenario.deployments)} deployments at once: simulate")
+    if r.config.serving.kind != "continuous":
+        raise ServelabError(
+            f"no preview for serving.kind={r.config.serving.kind}, only for continuous batching: simulate"
+        )
+    if r.config.replicas == 0:
+        raise ServelabError("no preview without replicas at the start: simulate")
+    lengths, rate_rps = _traffic(scenario)
+    n, slo = r.config.replicas, scenario.slo
+    found = steady(r, lengths, rate_rps / n)
+    top = most_rps(r, lengths)
+    usd, why = _price(scenario)
+    tokens_s = min(rate_rps, n * top) * lengths.output
+    ok = found.step_s is not None
+    load = rate_rps / (n * top) if top else float("inf")
+    return Preview(
+        rate_rps, n,
+        ttft_s=found.ttft_s if ok else float("nan"), tpot_s=found.step_s or float("nan"),
+        e2el_s=found.ttft_s + (lengths.output - 1) * found.tpot_s if ok else float("nan"),
+        load=load, batch=found.decoding, most_rps=n * top, slo_rps=n * most_rps(r, lengths, slo.tpot_s, slo.ttft_s),
+        limit=found.limit, kv_tokens=_kv_tokens(r), usd_per_hour=usd, no_price=why,
+        usd_per_1m_output_tokens=usd / (tokens_s * 3600) * 1e6 if tokens_s else float("nan"),
+        trust=r.step_time.trust, error=known_error(load),
+    )  # fmt: skip
+
+
+def known_error(load: float) -> tuple[float, float] | None:
+    """Median relative error of mean TPOT and TTFT at the nearest load compared, at or above; None beyond the highest.
+
+    >>> known_error(0.5), known_error(0.95)
+    ((0.034, 0.087), None)
+    """
+    return next(((tpot, ttft) for at, tpot, ttft in load_analytic_error() if load <= at), None)
+
+
+def _kv_tokens(r: Resolved) -> int:
+    return (r.settings.num_gpu_blocks - 1) * r.settings.block_size
+
+
+def _price(scenario: Scenario) -> tuple[float, str]:
+    try:
+        return fleet_usd_per_hour(scenario), ""
+    except ServelabError as problem:
+        return float("nan"), str(problem)
+
+
+def _traffic(scenario: Scenario) -> tuple[Lengths, float]:
+    """Lengths of the workload, which its rate does not change, and its mean rate [request/s]."""
+    w = scenario.workload
+    if isinstance(w, SyntheticWorkload | TraceWorkload):
+        return _sampled(w.model_dump_json(), type(w), str(scenario.base_dir))
+    few = w.model_copy(update={"rate_rps": 1.0, "duration_s": None, "requests": SAMPLE})
+    return _sampled(few.model_dump_json(), type(w), "")[0], w.rate_rps
+
+
+@lru_cache(maxsize=32)
+def _sampled(text: str, kind: type[WorkloadConfig], folder: str) -> tuple[Lengths, float]:
+    workload = kind.model_validate(json.loads(text))  # type: ignore[attr-defined]
+    scenario = Scenario.model_construct(workload=workload)
+    scenario._base_dir = Path(folder)
+    table = requests_of(scenario, SEED)
+    if not len(table):
+        raise ServelabError("no preview of a workload without requests")
+    span = float(np.nanmax(table.arrival_s)) or 1.0
+    return Lengths.of(table), len(table) / span
