@@ -4,7 +4,9 @@ from simulator.charts.against import measured_simulated, paired_cdf
 from simulator.charts.capacity import capacity_curve
 from simulator.charts.cost import bill_bars
 from simulator.charts.curves import break_even, fan, lines
+from simulator.charts.gantt import gantt
 from simulator.charts.groups import group_bars
+from simulator.charts.heat import heat_map
 from simulator.charts.latency import latency_cdf
 from simulator.charts.planning import ledger_bars, pareto, tornado
 from simulator.charts.theme import enable, save, signed, to_svg
@@ -20,7 +22,9 @@ __all__ = [
     "enable",
     "fan",
     "fit_sheet",
+    "gantt",
     "group_bars",
+    "heat_map",
     "latency_cdf",
     "ledger_bars",
     "length_cdf",
