@@ -8,6 +8,7 @@ from simulator.charts.gantt import gantt
 from simulator.charts.groups import group_bars
 from simulator.charts.heat import heat_map
 from simulator.charts.latency import latency_cdf
+from simulator.charts.offline import interactive
 from simulator.charts.planning import ledger_bars, pareto, tornado
 from simulator.charts.theme import enable, save, signed, to_svg
 from simulator.charts.timeline import timeline
@@ -25,6 +26,7 @@ __all__ = [
     "gantt",
     "group_bars",
     "heat_map",
+    "interactive",
     "latency_cdf",
     "ledger_bars",
     "length_cdf",
