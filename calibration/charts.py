@@ -9,11 +9,8 @@ import pandas as pd
 from calibration.compare_runs import group_of, values
 from calibration.fit import Fit
 from calibration.measured import MeasuredRun
-from simulator.charts.latency import quantiles
-from simulator.charts.theme import COLOURS, title
-
-MOST_POINTS = 3000
-LEVELS = np.concatenate([np.linspace(0, 0.95, 39), [0.97, 0.98, 0.99, 0.995, 1.0]])
+from simulator.charts.against import MOST_POINTS, WHO, measured_simulated, paired_cdf
+from simulator.charts.theme import COLOURS, GREY, title
 
 
 def _kind(frame: pd.DataFrame) -> np.ndarray:
@@ -34,19 +31,13 @@ def _predicted(frame: pd.DataFrame, fit: Fit) -> pd.DataFrame:
 
 
 def batch_scatter(frame: pd.DataFrame, fit: Fit, about: str = "") -> Any:
-    """Predicted against measured time of each batch, logarithmic, with the line where they agree."""
-    points = _predicted(frame, fit)
-    ends = [points[["measured", "predicted"]].min().min(), points[["measured", "predicted"]].max().max()]
-    scale = alt.Scale(type="log", domain=ends, nice=False)
-    dots = alt.Chart(points).mark_point(size=14, opacity=0.35, filled=True).encode(
-        x=alt.X("measured:Q", title="measured [ms]", scale=scale), y=alt.Y("predicted:Q", title="fitted [ms]", scale=scale),
-        color=alt.Color("kind:N", title=None),
-    )  # fmt: skip
-    same = alt.Chart(pd.DataFrame({"x": ends})).mark_line(strokeDash=[5, 4], color="#888888").encode(
-        x=alt.X("x:Q", scale=scale), y=alt.Y("x:Q", scale=scale)
-    )  # fmt: skip
-    return (same + dots).properties(
-        width=420, height=320, title=title("Time of a batch, fitted against measured", about)
+    """Predicted against measured time of each batch [ms], by kind of batch, with the line where they agree."""
+    points = _predicted(frame, fit).rename(columns={"predicted": "simulated", "kind": "group"})
+    return measured_simulated(
+        points.assign(metric="batches", unit="ms"),
+        ("measured", "fitted"),
+        heading="Time of a batch, fitted against measured",
+        about=about,
     )
 
 
@@ -56,21 +47,21 @@ def residuals(frame: pd.DataFrame, fit: Fit, about: str = "") -> Any:
     points["size"] = 2.0 ** np.floor(np.log2(points["tokens"].clip(lower=1)))
     band = points.groupby("size")["error"].quantile(np.array([0.1, 0.5, 0.9])).unstack().reset_index()
     band.columns = ["size", "low", "middle", "high"]
-    x = alt.X("size:Q", title="tokens of the batch", scale=alt.Scale(type="log", base=2))
+    x = alt.X("size:Q", title="tokens of the batch [token]", scale=alt.Scale(type="log", base=2))
     limit = float(np.clip(np.abs(points["error"]).quantile(0.99), 10, 200))
     y = alt.Scale(domain=[-limit, limit], clamp=True)
     dots = alt.Chart(points).mark_point(size=10, opacity=0.2, filled=True).encode(
-        x=alt.X("tokens:Q", title="tokens of the batch", scale=alt.Scale(type="log", base=2)),
+        x=alt.X("tokens:Q", title="tokens of the batch [token]", scale=alt.Scale(type="log", base=2)),
         y=alt.Y("error:Q", title="fitted / measured - 1 [%]", scale=y), color=alt.Color("kind:N", title=None),
     )  # fmt: skip
     area = (
         alt.Chart(band)
-        .mark_errorband(opacity=0.25, color="#555555")
+        .mark_errorband(opacity=0.25, color=GREY)
         .encode(x=x, y=alt.Y("low:Q", scale=y, title="fitted / measured - 1 [%]"), y2="high:Q")
     )
     line = (
         alt.Chart(band)
-        .mark_line(color="#222222", point=True)
+        .mark_line(color=COLOURS[3], point={"color": COLOURS[3]})
         .encode(x=x, y=alt.Y("middle:Q", scale=y, title="fitted / measured - 1 [%]"))
     )
     return (dots + area + line).properties(
@@ -80,31 +71,11 @@ def residuals(frame: pd.DataFrame, fit: Fit, about: str = "") -> Any:
 
 def cdf_by_level(pairs: list[tuple[MeasuredRun, MeasuredRun]], metric: str, name: str) -> Any:
     """Measured and simulated distributions of one latency, a panel for each load level; repeats drawn apart."""
-    parts = []
-    for measured, simulated in pairs:
-        for who, run in (("measured", measured), ("simulated", simulated)):
-            at = quantiles(values(run, metric), LEVELS) * 1e3
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "ms": at,
-                        "share": LEVELS,
-                        "who": who,
-                        "run": f"{who} {run.name}",
-                        "level": group_of(run.name),
-                    }
-                )
-            )
-    data = pd.concat(parts, ignore_index=True).dropna()
-    line = alt.Chart(data).mark_line(opacity=0.75).encode(
-        x=alt.X("ms:Q", title=f"{name} [ms]", scale=alt.Scale(type="log")),
-        y=alt.Y("share:Q", title="share of requests", axis=alt.Axis(format="%")),
-        color=alt.Color("who:N", scale=alt.Scale(domain=["measured", "simulated"], range=[COLOURS[0], COLOURS[1]])),
-        detail="run:N", strokeDash=alt.StrokeDash("who:N", legend=None),
-    ).properties(width=250, height=170)  # fmt: skip
-    return line.facet(
-        facet=alt.Facet("level:N", title=None), columns=3, title=title(f"{name}, measured and simulated")
-    ).resolve_scale(x="independent")
+    groups: dict[str, dict[str, list[np.ndarray]]] = {}
+    for pair in pairs:
+        for who, run in zip(WHO, pair, strict=True):
+            groups.setdefault(group_of(run.name), {}).setdefault(who, []).append(values(run, metric))
+    return paired_cdf(groups, name)
 
 
 def error_bars(table: pd.DataFrame) -> Any:
@@ -118,7 +89,7 @@ def error_bars(table: pd.DataFrame) -> Any:
     top = max(10.0, float(data["percent"].abs().max()) * 1.15)
     scale = alt.Scale(domain=[-top, top], clamp=True)
     base = alt.Chart().encode(y=alt.Y("level:N", title=None))
-    floor = base.mark_bar(color="#bbbbbb", opacity=0.5, height=12).encode(
+    floor = base.mark_bar(color=GREY, opacity=0.5, height=12).encode(
         x=alt.X("low:Q", scale=scale, title="simulated / measured - 1 [%]"), x2="floor:Q"
     )
     dot = base.mark_point(filled=True, size=60, color=COLOURS[0]).encode(x=alt.X("percent:Q", scale=scale))

@@ -118,7 +118,7 @@ def test_charts_of_a_run():
         charts.to_svg(charts.bill_bars(bill(run), 0.25)),
         charts.to_svg(charts.group_bars(run.breakdown("window", 10.0), "ttft_s_p99", 1.0)),
     ]
-    assert "USD of the run" in svg[0] and "TTFT p99 [s]" in svg[1].replace("P99", "p99")
+    assert "cost of the run [USD]" in svg[0] and "TTFT p99 [s]" in svg[1].replace("P99", "p99")
     parts = next(iter(spec(charts.bill_bars(bill(run), 0.25))["datasets"].values()))
     assert sum(p["usd"] for p in parts) == pytest.approx(bill(run)["usd"].sum())
     assert parts[0]["usd"] == pytest.approx(parts[1]["usd"] / 3)

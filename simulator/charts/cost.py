@@ -19,7 +19,8 @@ def bill_bars(bill: pd.DataFrame, duty_cycle: float, about: str = "") -> Any:
     bars = alt.Chart(pd.DataFrame(rows)).mark_bar(height=22)
     return bars.encode(
         y=alt.Y("item:N", title=None, axis=alt.Axis(labelLimit=380)),
-        x=alt.X("usd:Q", title="USD of the run", stack="zero", axis=alt.Axis(tickCount=5)),
+        x=alt.X("usd:Q", title="cost of the run [USD]", stack="zero", axis=alt.Axis(tickCount=5)),
         order="order:Q",
         color=alt.Color("part:N", sort=list(PARTS)),
+        tooltip=["item", "part", alt.Tooltip("usd:Q", format=",.2f", title="USD")],
     ).properties(title=title("Bill of the run", about), height=alt.Step(40), width=340)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from simulator.charts.theme import LIMIT, title
+from simulator.charts.words import ticks
 
 LEVELS = np.unique(np.concatenate([np.linspace(0, 0.98, 197), 1 - np.geomspace(0.02, 0.0005, 60), [1.0]]))
 MARKS = (0.5, 0.9, 0.99)
@@ -48,7 +49,10 @@ def latency_cdf(
     x = alt.X(
         "seconds:Q",
         title=f"{name} [{unit}]",
-        scale=alt.Scale(type="log" if wide else "linear", zero=False, nice=not wide),
+        scale=alt.Scale(
+            type="log" if wide else "linear", zero=alt.Undefined if wide else False, nice=not wide
+        ),
+        axis=alt.Axis(format=",~r", values=ticks(low, high) if wide else alt.Undefined),
     )
     y = alt.Y(
         "share:Q",
@@ -59,7 +63,10 @@ def latency_cdf(
     colour = alt.Color("series:N", sort=list(series), legend=alt.Legend() if len(series) > 1 else None)
     base = alt.Chart(lines).encode(x=x, y=y, color=colour)
     points = alt.Chart(marks).encode(
-        x=x, y=y, color=colour, tooltip=["series", "mark", alt.Tooltip("seconds:Q", format=".4g")]
+        x=x,
+        y=y,
+        color=colour,
+        tooltip=["series", "mark", alt.Tooltip("seconds:Q", format=",.4g", title=f"{name} [{unit}]")],
     )
     layers = [
         base.mark_line(interpolate="linear", clip=True),
@@ -74,7 +81,11 @@ def latency_cdf(
         rule = pd.DataFrame(
             {"seconds": [limit], "share": [0.04], "text": [f"SLO {limit:g} {unit}, {target:.0%} within"]}
         )
-        right = len(lines) and limit > np.sqrt(low * high) if wide else limit > (low + high) / 2
+        place = np.log(limit / low) / np.log(high / low) if wide else (limit - low) / ((high - low) or 1.0)
+        early = all(not q > limit for v in series.values() for q in quantiles(v, np.array([0.1])))
+        right = place > 0.78 or (
+            place > 0.25 and not early
+        )  # early: below the curves there is room to the right
         layers.append(alt.Chart(rule).mark_rule(strokeDash=[5, 4], strokeWidth=2, color=LIMIT).encode(x=x))
         layers.append(
             alt.Chart(rule)

@@ -1,4 +1,4 @@
-"""Charts of plans: where money goes over time, capacity and its knee, alternatives, sensitivity, break-even."""
+"""Charts of plans: where money goes over time, alternatives, sensitivity."""
 
 from itertools import pairwise
 from typing import Any
@@ -6,7 +6,9 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from simulator.charts.theme import COLOURS, LIMIT, title
+from simulator.charts.marks import limit_rule
+from simulator.charts.theme import COLOURS, title
+from simulator.charts.words import number, seconds, ticks
 
 ITEMS = {
     "serving": COLOURS[0],
@@ -31,60 +33,36 @@ def ledger_bars(ledger: pd.DataFrame, about: str = "") -> Any:
         end=(rows["time_s"] + width) / seconds,
         rank=rows["item"].map(found.index),
     )
+    rows = rows.sort_values(["time_s", "rank"])
+    rows["top"] = rows.groupby("time_s")["usd"].cumsum()
+    rows["base"] = rows["top"] - rows["usd"]
     return (
         alt.Chart(rows)
-        .mark_bar(stroke=None)
+        .mark_rect()
         .encode(
             x=alt.X("start:Q", title=f"time [{unit}]"),
             x2="end:Q",
-            y=alt.Y("usd:Q", title=f"USD in {width / 60:,.0f} min", stack="zero"),
+            y=alt.Y("base:Q", title=f"cost [USD per {_span(width)}]"),
+            y2="top:Q",
             color=alt.Color("item:N", scale=alt.Scale(domain=found, range=[colours[i] for i in found])),
-            order="rank:Q",
-            tooltip=["item", alt.Tooltip("usd:Q", format=",.2f")],
+            tooltip=[
+                "item",
+                alt.Tooltip("start:Q", format=",.4g", title=f"from [{unit}]"),
+                alt.Tooltip("usd:Q", format=",.2f", title="USD"),
+            ],
         )
         .properties(title=title("What the money pays for", about))
     )
 
 
-def capacity_curve(
-    curve: pd.DataFrame,
-    highest_rps: float,
-    knee_rps: float,
-    metric: str,
-    limit_s: float | None,
-    about: str = "",
-) -> Any:
-    """A latency over load: columns rate_rps [request/s], meets and ``metric`` [s]; the highest rate within SLO and the knee are marked."""
-    rows = curve[["rate_rps", metric, "meets"]].rename(columns={metric: "latency"})
-    rows = rows.assign(slo=rows["meets"].map({True: "SLO met", False: "SLO missed"}))
-    base = alt.Chart(rows).encode(
-        x=alt.X("rate_rps:Q", title="load [request/s]", scale=alt.Scale(zero=False, nice=False))
+def _span(width_s: float) -> str:
+    return (
+        "hour"
+        if width_s == 3600
+        else f"{width_s / 3600:,.3g} h"
+        if width_s > 3600
+        else f"{width_s / 60:,.3g} min"
     )
-    name = metric.replace("_s_", " ").replace("e2el", "E2EL").replace("ttft", "TTFT").replace("tpot", "TPOT")
-    y = alt.Y("latency:Q", title=f"{name} [s]", scale=alt.Scale(type="log"))
-    layers = [
-        base.mark_line(color=COLOURS[7]).encode(y=y),
-        base.mark_point(filled=True, size=60).encode(
-            y=y,
-            color=alt.Color(
-                "slo:N", scale=alt.Scale(domain=["SLO met", "SLO missed"], range=[COLOURS[0], COLOURS[5]])
-            ),
-        ),
-    ]
-    marks = pd.DataFrame(
-        {"rate_rps": [highest_rps, knee_rps], "what": ["highest within SLO", "knee"]}
-    ).dropna()
-    layers.append(alt.Chart(marks).mark_rule(strokeDash=[4, 3]).encode(x="rate_rps:Q"))
-    for place, row in enumerate(marks.to_dict("records")):
-        text = alt.Chart(pd.DataFrame([row])).mark_text(align="right", dx=-4, baseline="top")
-        layers.append(text.encode(x="rate_rps:Q", y=alt.value(4 + 16 * place), text="what:N"))
-    if limit_s is not None:
-        layers.append(
-            alt.Chart(pd.DataFrame({"latency": [limit_s]}))
-            .mark_rule(color=LIMIT)
-            .encode(y=alt.Y("latency:Q", title=f"{name} [s]"))
-        )
-    return alt.layer(*layers).properties(title=title("Latency over load", about))
 
 
 def pareto(designs: pd.DataFrame, name: str = "design", limit_s: float | None = None, about: str = "") -> Any:
@@ -93,89 +71,61 @@ def pareto(designs: pd.DataFrame, name: str = "design", limit_s: float | None = 
         front=lambda d: d["pareto"].map({True: "on the Pareto front", False: "beaten"}),
         tpot_ms=lambda d: d["tpot_s_p99"] * 1e3,
     )
+    seen = [*rows["tpot_ms"], *([] if limit_s is None else [limit_s * 1e3])]
+    values = ticks(min(seen) / 1.2, max(seen) * 1.2) if seen else []
     chart = alt.Chart(rows).mark_point(filled=True, size=90).encode(
         x=alt.X("usd_per_hour:Q", title="cost [USD/hour]", scale=alt.Scale(zero=False, padding=20)),
-        y=alt.Y("tpot_ms:Q", title="p99 TPOT in the search world [ms]", scale=alt.Scale(type="log", padding=10)),
+        y=alt.Y("tpot_ms:Q", title="TPOT p99 in the search world [ms]", scale=alt.Scale(type="log", padding=14, nice=False), axis=alt.Axis(format=",~r", values=values)),
         color=alt.Color("front:N", scale=alt.Scale(domain=["on the Pareto front", "beaten"], range=[COLOURS[0], COLOURS[7]])),
         shape=alt.Shape("best:N", scale=alt.Scale(domain=["the plan", "other"], range=["diamond", "circle"])),
-        tooltip=[name, "status", alt.Tooltip("usd_per_hour:Q", format=",.2f"), alt.Tooltip("tpot_ms:Q", format=",.1f")],
+        tooltip=[name, "status", alt.Tooltip("usd_per_hour:Q", format=",.2f", title="USD/hour"), alt.Tooltip("tpot_ms:Q", format=",.1f", title="TPOT p99 [ms]")],
     ).transform_calculate(best="datum.status == 'best' ? 'the plan' : 'other'")  # fmt: skip
     if limit_s is not None:
-        chart = chart + alt.Chart(pd.DataFrame({"tpot_ms": [limit_s * 1e3]})).mark_rule(color=LIMIT).encode(
-            y="tpot_ms:Q"
-        )
+        chart = chart + limit_rule("tpot_ms", limit_s * 1e3, f"SLO {number(limit_s * 1e3)} ms")
     return chart.properties(title=title("Cost against latency", about))
 
 
 def tornado(table: pd.DataFrame, what: str, about: str = "") -> Any:
-    """How far each field moves an answer: columns field, low, high, at_low, at_high, base, unit."""
+    """How far each field moves an answer: columns field, low, high, at_low, at_high, base, unit; the field's value stands at each end."""
+    unit = str(table["unit"].iloc[0]) if len(table) else ""
+    top = float(table[["at_low", "at_high", "base"]].max().max()) if len(table) else 0.0
+    scale, unit = seconds(top) if unit == "s" else (1.0, unit)
     rows = []
     for r in table.to_dict("records"):
-        for side in ("low", "high"):
-            rows.append(
-                {
-                    "field": r["field"],
-                    "from": r["base"],
-                    "to": r[f"at_{side}"],
-                    "value": f"{r['field']} = {r[side]}",
-                    "side": side,
-                }
-            )
+        ends = {side: r[f"at_{side}"] * scale for side in ("low", "high")}
+        left = "low" if ends["low"] <= ends["high"] else "high"
+        rows += [
+            {"field": r["field"], "from": r["base"] * scale, "to": to, "said": _said(r[side]), "value": f"{r['field']} = {r[side]}", "side": side,
+             "left": side == left}
+            for side, to in ends.items()
+        ]  # fmt: skip
     frame, order = pd.DataFrame(rows), table["field"].tolist()
-    unit = table["unit"].iloc[0] if len(table) else ""
     y = alt.Y("field:N", sort=order, title=None)
+    span = (
+        [float(frame[["from", "to"]].min().min()), float(frame[["from", "to"]].max().max())]
+        if rows
+        else [0.0, 1.0]
+    )
+    room = 0.12 * ((span[1] - span[0]) or abs(span[1]) or 1.0)
+    around = alt.Scale(domain=[span[0] - room, span[1] + room], nice=False, zero=False)
+    x = alt.X("from:Q", title=f"{what} [{unit}]", scale=around, axis=alt.Axis(format=",~r", tickCount=6))
     bars = alt.Chart(frame).mark_bar(height=18).encode(
-        y=y, x=alt.X("from:Q", title=f"{what} [{unit}]", scale=alt.Scale(zero=False)), x2="to:Q",
+        y=y, x=x, x2="to:Q",
         color=alt.Color("side:N", scale=alt.Scale(domain=["low", "high"], range=[COLOURS[4], COLOURS[1]])),
-        tooltip=["value", alt.Tooltip("to:Q", format=",.4g")],
+        tooltip=["value", alt.Tooltip("to:Q", format=",.4g", title=f"{what} [{unit}]")],
     )  # fmt: skip
-    base = (
-        alt.Chart(pd.DataFrame({"from": [float(table["base"].iloc[0])]})).mark_rule().encode(x="from:Q")
-        if len(table)
-        else None
+    if not rows:
+        return bars.properties(title=title("What moves the answer", about), height=alt.Step(34))
+    base = alt.Chart(frame.iloc[:1]).mark_rule().encode(x="from:Q")
+    texts = [
+        alt.Chart(frame[frame["left"] == left]).mark_text(align="right" if left else "left", dx=-5 if left else 5, fontSize=10)
+        .encode(y=y, x="to:Q", text="said:N")
+        for left in (True, False)
+    ]  # fmt: skip
+    return alt.layer(bars, base, *texts).properties(
+        title=title("What moves the answer", about), height=alt.Step(34)
     )
-    chart = bars + base if base is not None else bars
-    return chart.properties(title=title("What moves the answer", about), height=alt.Step(34))
 
 
-def lines(
-    frame: pd.DataFrame,
-    x: str,
-    x_title: str,
-    y_title: str,
-    heading: str,
-    crossing: float | None = None,
-    log: bool = False,
-    about: str = "",
-) -> Any:
-    """Several lines over one quantity: columns ``x``, ``line``, ``value``; ``crossing`` marks a place on ``x``."""
-    scale = alt.Scale(type="log") if log else alt.Scale()
-    chart = alt.Chart(frame).mark_line().encode(
-        x=alt.X(f"{x}:Q", title=x_title, scale=scale), y=alt.Y("value:Q", title=y_title, scale=scale), color=alt.Color("line:N", sort=None),
-        strokeDash=alt.StrokeDash("line:N", sort=None),
-    )  # fmt: skip
-    if crossing is not None:
-        chart = chart + alt.Chart(pd.DataFrame({x: [crossing]})).mark_rule(
-            color=LIMIT, strokeDash=[4, 3]
-        ).encode(x=f"{x}:Q")
-    return chart.properties(title=title(heading, about))
-
-
-def fan(
-    frame: pd.DataFrame,
-    x: str,
-    x_title: str,
-    y_title: str,
-    heading: str,
-    limit: float | None = None,
-    about: str = "",
-) -> Any:
-    """An answer with its interval over a quantity: columns ``x``, median, low, high."""
-    base = alt.Chart(frame).encode(x=alt.X(f"{x}:Q", title=x_title))
-    band = base.mark_area(opacity=0.25, color=COLOURS[0]).encode(
-        y=alt.Y("low:Q", title=y_title, scale=alt.Scale(type="log")), y2="high:Q"
-    )
-    chart = band + base.mark_line(color=COLOURS[0], point=True).encode(y="median:Q")
-    if limit is not None:
-        chart = chart + alt.Chart(pd.DataFrame({"limit": [limit]})).mark_rule(color=LIMIT).encode(y="limit:Q")
-    return chart.properties(title=title(heading, about))
+def _said(value: Any) -> str:
+    return number(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)

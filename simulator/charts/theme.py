@@ -13,9 +13,16 @@ import altair as alt
 from simulator.errors import ServelabError
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
+MORE = ("#AA4499", "#44AA99")  # after Tol, where eight colours are not enough
+SERIES = (*COLOURS[:6], COLOURS[7], *MORE, COLOURS[6])  # yellow comes last: it is faint on white
 LIMIT = "#D55E00"
+GREY = "#8a8f98"  # for what is said aside; legible on white and on black
+PALETTE = (*COLOURS, *MORE, GREY)
 WIDTH = 560
 ENDINGS = (".png", ".svg", ".html", ".json")
+EMBED = {
+    "actions": {"export": True, "source": False, "compiled": False, "editor": False}
+}  # the editor is on the network
 
 
 def _config(dark: bool) -> dict[str, Any]:
@@ -34,7 +41,7 @@ def _config(dark: bool) -> dict[str, Any]:
         "legend": {**text, "orient": "top", "title": None, "labelLimit": 320, "symbolStrokeWidth": 3},
         "header": text,
         "title": {"color": ink, "subtitleColor": ink, "anchor": "start", "fontSize": 14, "subtitleFontSize": 11, "offset": 8},
-        "range": {"category": list(COLOURS)}, "line": {"strokeWidth": 2},
+        "range": {"category": list(SERIES)}, "line": {"strokeWidth": 2},
         "text": {"color": ink, "fontSize": 11}, "rule": {"color": ink}, "mark": {"color": COLOURS[0]},
     }  # fmt: skip
 
@@ -69,9 +76,11 @@ def title(text: str, about: str = "") -> alt.TitleParams:
 def signed(chart: Any, text: str) -> Any:
     """``chart`` with ``text`` in its lower right corner, such as `Result.stamp`: what it was made from."""
     corner = alt.TitleParams(
-        text, orient="bottom", anchor="end", fontSize=9, fontWeight="normal", offset=6, color="#8a8f98"
+        text, orient="bottom", anchor="end", fontSize=9, fontWeight="normal", offset=6, color=GREY
     )
-    return alt.concat(chart).properties(title=corner)
+    # legends stay with the chart, under its title
+    inside: Any = dict.fromkeys(("color", "shape", "strokeDash", "opacity", "size"), "independent")
+    return alt.concat(chart).resolve_legend(**inside).properties(title=corner)
 
 
 def spec(chart: Any, dark: bool = False) -> dict[str, Any]:
@@ -109,7 +118,9 @@ def save(chart: Any, path: str | Path, dark: bool = False) -> Path:
     elif path.suffix == ".svg":
         path.write_text(vl_convert.vegalite_to_svg(found), encoding="utf-8")
     elif path.suffix == ".html":
-        path.write_text(vl_convert.vegalite_to_html(found, bundle=True), encoding="utf-8")
+        page = vl_convert.vegalite_to_html({**found, "usermeta": {"embedOptions": EMBED}}, bundle=True)
+        paper = f"<head><style>body {{background: {found['config']['background']}}}</style>"
+        path.write_text(page.replace("<head>", paper, 1), encoding="utf-8")
     else:
         path.write_text(json.dumps(found), encoding="utf-8")
     return path

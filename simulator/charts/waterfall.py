@@ -5,9 +5,9 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from simulator.charts.theme import COLOURS, LIMIT, title
+from simulator.charts.theme import LIMIT, SERIES, title
+from simulator.charts.words import ticks
 
-MORE = ("#882255", "#44AA99")  # after Tol, where eight colours are not enough
 PARTS = ("queue", "service", "front end", "prefill", "decode", "before", "after")
 
 
@@ -40,13 +40,16 @@ def over_load(
 ) -> Any:
     """A line for each ``policy`` of ``frame`` over the offered ``load`` [request/s]; ``limit`` is an SLO."""
     x = alt.X("load:Q", title="offered load [request/s]")
-    scale = alt.Scale(type="log") if log else alt.Scale()
-    encoded = alt.Y(f"{y}:Q", title=y_title, scale=scale)
+    seen = [v for v in [*frame[y], *([] if limit is None else [limit])] if log and v > 0]
+    values = ticks(min(seen), max(seen)) if seen else alt.Undefined
+    scale = alt.Scale(type="log", nice=False, padding=10) if log else alt.Scale()
+    encoded = alt.Y(f"{y}:Q", title=y_title, scale=scale, axis=alt.Axis(format=",~r", values=values))
     order = frame["policy"].drop_duplicates().tolist()
-    colours = alt.Scale(domain=order, range=[*COLOURS, *MORE])
-    lines = alt.Chart(frame).mark_line(point={"size": 45}).encode(
+    colours = alt.Scale(domain=order, range=list(SERIES))
+    lines = alt.Chart(frame).mark_line(point={"size": 45, "opacity": 1}).encode(
         x=x, y=encoded, color=alt.Color("policy:N", scale=colours, legend=alt.Legend(columns=5)),
-        tooltip=["policy", "load", alt.Tooltip(f"{y}:Q", format=".3g")],
+        shape=alt.Shape("policy:N", sort=order, scale=alt.Scale(domain=order)),
+        tooltip=["policy", alt.Tooltip("load:Q", format=",.4g", title="load [request/s]"), alt.Tooltip(f"{y}:Q", format=",.3g", title=y_title)],
     )  # fmt: skip
     layers = [lines]
     if limit is not None:

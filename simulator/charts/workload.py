@@ -1,6 +1,6 @@
 """What traffic looks like: its rate, its lengths, its bursts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import altair as alt
@@ -10,6 +10,7 @@ import pandas as pd
 from simulator.charts.latency import LEVELS, quantiles
 from simulator.charts.theme import title
 from simulator.charts.timeline import POINTS, _clock
+from simulator.charts.words import ticks
 
 
 def rate_over_time(arrivals: Mapping[str, np.ndarray], about: str = "") -> Any:
@@ -24,11 +25,18 @@ def rate_over_time(arrivals: Mapping[str, np.ndarray], about: str = "") -> Any:
     return (
         alt.Chart(pd.concat(rows)).mark_line(strokeWidth=1.5, interpolate="step-after")
         .encode(
-            x=alt.X("time:Q", title=f"time [{name}]", scale=alt.Scale(nice=False)), y=alt.Y("rate:Q", title="requests/s"),
+            x=alt.X("time:Q", title=f"time [{name}]", scale=alt.Scale(nice=False)), y=alt.Y("rate:Q", title="arrivals [request/s]"),
             color=alt.Color("series:N", sort=list(arrivals), legend=alt.Legend() if len(arrivals) > 1 else None),
         )
         .properties(title=title(f"Arrivals, means of {width:g} s", about), height=200)
     )  # fmt: skip
+
+
+def _ticks(parts: Iterable[Any]) -> Any:
+    """Round numbers over all positive values of ``parts``."""
+    found = np.concatenate([np.asarray(p, float) for p in parts])
+    found = found[np.isfinite(found) & (found > 0)]
+    return ticks(found.min(), found.max()) if len(found) else alt.Undefined
 
 
 def length_cdf(lengths: Mapping[str, np.ndarray], name: str = "prompt", about: str = "") -> Any:
@@ -40,7 +48,7 @@ def length_cdf(lengths: Mapping[str, np.ndarray], name: str = "prompt", about: s
     return (
         alt.Chart(pd.concat(rows)).mark_line()
         .encode(
-            x=alt.X("tokens:Q", title=f"{name} length [token]", scale=alt.Scale(type="log", nice=False)),
+            x=alt.X("tokens:Q", title=f"{name} length [token]", scale=alt.Scale(type="log", nice=False), axis=alt.Axis(format=",d", values=_ticks(v.astype(float) for v in lengths.values()))),
             y=alt.Y("share:Q", title="share of requests", axis=alt.Axis(format="%")),
             color=alt.Color("series:N", sort=list(lengths), legend=alt.Legend() if len(lengths) > 1 else None),
             strokeDash=alt.StrokeDash("series:N", sort=list(lengths), legend=None),
@@ -72,8 +80,18 @@ def burstiness(arrivals: Mapping[str, np.ndarray], about: str = "") -> Any:
     rows = pd.concat([
         pd.DataFrame({"window": widths, "index": dispersion(a, widths), "series": label}) for label, a in arrivals.items()
     ]).dropna()  # fmt: skip
-    x = alt.X("window:Q", title="window [s]", scale=alt.Scale(type="log", nice=False))
-    y = alt.Y("index:Q", title="variance / mean of counts", scale=alt.Scale(type="log", nice=False))
+    x = alt.X(
+        "window:Q",
+        title="window [s]",
+        scale=alt.Scale(type="log", nice=False),
+        axis=alt.Axis(format=",~r", values=_ticks([rows["window"]])),
+    )
+    y = alt.Y(
+        "index:Q",
+        title="variance / mean of counts",
+        scale=alt.Scale(type="log", nice=False),
+        axis=alt.Axis(format=",~r", values=_ticks([rows["index"], [1.0]])),
+    )
     colour = alt.Color("series:N", sort=list(arrivals), legend=alt.Legend() if len(arrivals) > 1 else None)
     lines = alt.Chart(rows).mark_line().encode(x=x, y=y, color=colour)
     one = alt.Chart(pd.DataFrame({"index": [1.0]})).mark_rule(strokeDash=[5, 4]).encode(y=y)
