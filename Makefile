@@ -6,7 +6,7 @@ SEEDS ?= 1000
 FIRST ?= 100000
 DATA ?= ../shared/data
 
-.PHONY: help demo test test-vllm accuracy profiles lint lab bench schema fuzz-schedule vllm-env clean
+.PHONY: help demo test test-vllm accuracy profiles lint lab app bench schema fuzz-schedule vllm-env clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
@@ -41,9 +41,14 @@ lint: .venv/ready ## style and types
 lab: .venv/ready ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
 
-bench: .venv/ready ## speed and memory of the engine against a bare loop, speed of workloads
+app: .venv/ready ## serve the planner as a page, on this machine only, behind a token; a kernel for each visitor
+	JUPYTER_PATH=notebooks/app $(BIN)/voila notebooks/app/planner.ipynb --template=servelab --Voila.ip=127.0.0.1 --token \
+	  --MappingKernelManager.cull_interval=60 --MappingKernelManager.cull_idle_timeout=1800
+
+bench: .venv/ready ## speed and memory of the engine against a bare loop, speed of workloads and of the explorer
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.workloads
+	$(BIN)/python -m benchmarks.explorer
 
 schema: .venv/ready ## write the JSON Schema of a scenario to docs/scenario.schema.json
 	$(BIN)/servelab schema > docs/scenario.schema.json

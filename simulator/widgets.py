@@ -28,8 +28,7 @@ from simulator.planner.runs import Runs
 from simulator.result import Result
 from simulator.scenario import Scenario, read_yaml
 
-FULL = w.Layout(width="100%")
-NARROW = {"description_width": "190px"}
+NARROW = {"description_width": "215px"}
 CHOICES = "replicas: [1, 2, 3, 4, 6, 8]\nmax_num_batched_tokens: [2048, 8192]\n"
 
 
@@ -80,13 +79,13 @@ class Explorer(w.VBox):
         self._drawn: set[int] = set()
         self._seed = w.BoundedIntText(seed, min=0, max=2**31, description="seed", layout=w.Layout(width="150px"), style={"description_width": "35px"})  # fmt: skip
         self._toolbar()
-        self._panels = w.Accordion(layout=w.Layout(width="100%"))
-        self._which = w.Dropdown(description="deployment", layout=FULL)
+        self._panels = w.Accordion(layout=_full())
+        self._which = w.Dropdown(description="deployment", layout=_full())
         self._which.observe(lambda change: self._rebuild(), "value")
         self._panels.observe(lambda change: self._open_panel(), "selected_index")
         self._knobs, self._card, self._fault = w.VBox(), w.HTML(), w.HTML()
         self._actions()
-        self._results = w.Tab(layout=w.Layout(width="100%"))
+        self._results = w.Tab(layout=_full())
         self._results.observe(lambda change: self._draw_tab(), "selected_index")
         left = w.VBox(
             [self._knobs, self._which, self._panels], layout=w.Layout(width="440px", flex="0 0 440px")
@@ -95,7 +94,7 @@ class Explorer(w.VBox):
         body = w.HBox(
             [left, right], layout=w.Layout(width="100%", flex_flow="row wrap", align_items="flex-start")
         )
-        super().__init__([w.HTML(cards.STYLE), self._bar, body], layout=w.Layout(width="100%"))
+        super().__init__([w.HTML(cards.STYLE), self._bar, body], layout=_full())
         self._rebuild()
 
     # ---- from Python ----------------------------------------------------------------------------------------
@@ -230,7 +229,7 @@ class Explorer(w.VBox):
             self._editors = {}
             self._knobs.children = [self._knob(f) for f in knobs(found, self._which.value or 0)]
             held = self._panels.selected_index
-            self._panels.children = [w.VBox(layout=w.Layout(width="100%")) for _ in (*PANELS, "YAML")]
+            self._panels.children = [w.VBox(layout=_full()) for _ in (*PANELS, "YAML")]
             self._panels.titles = (*PANELS, "YAML")
             self._panels.selected_index = held
         finally:
@@ -398,7 +397,7 @@ class Explorer(w.VBox):
         """Tabs of the last outcome; each is drawn when it is opened."""
         assert self.outcome is not None
         self._tabs, self._drawn = tabs(self.outcome, self.pinned), set()
-        self._results.children = [w.VBox(layout=FULL) for _ in self._tabs]
+        self._results.children = [w.VBox(layout=_full()) for _ in self._tabs]
         self._results.titles = list(self._tabs)
         self._results.selected_index = len(self._tabs) - 1 if COMPARED in self._tabs else 0
         self._draw_tab()
@@ -424,11 +423,16 @@ class Explorer(w.VBox):
         return w.HTML(cards.picture(charts.to_svg(item.chart, self._dark)))
 
 
+def _full() -> w.Layout:
+    """A layout of its own: widgets that share one hide together."""
+    return w.Layout(width="calc(100% - 4px)")
+
+
 # ---- editors: one for each kind of field ------------------------------------------------------------------
 
 
 def _slider(f: Field) -> w.Widget:
-    more: dict[str, Any] = {"description": f.label, "style": NARROW, "layout": FULL, "tooltip": f.help}
+    more: dict[str, Any] = {"description": f.label, "style": NARROW, "layout": _full(), "tooltip": f.help}
     if f.path[-1] == "rate_rps":
         at = math.log10(f.value)
         return w.FloatLogSlider(
@@ -437,13 +441,13 @@ def _slider(f: Field) -> w.Widget:
     if f.path[-1] == "replicas":
         return w.IntSlider(f.value, min=min(1, f.value), max=max(16, 4 * f.value), **more)
     if f.path[-1] in LADDERS:
-        return w.SelectionSlider(options=steps(f), value=f.value, **more)
+        return w.SelectionSlider(options=steps(f), value=_or_empty(f.value), **more)
     return _input(f)
 
 
 def _input(f: Field) -> w.Widget:
     more: dict[str, Any] = {
-        "description": f.label, "style": NARROW, "layout": FULL, "tooltip": f"{f.help} {f.limits}".strip()
+        "description": f.label, "style": NARROW, "layout": _full(), "tooltip": f"{f.help} {f.limits}".strip()
     }  # fmt: skip
     if f.kind == "boolean":
         return w.Checkbox(bool(f.value), indent=False, **{**more, "style": {}})
@@ -467,7 +471,12 @@ def _show(f: Field, editor: w.Widget) -> None:
         at = math.log10(f.value)
         editor.max, editor.min = max(editor.max, at), min(editor.min, at)
     plain = isinstance(editor, w.Text | w.Textarea | w.Combobox)
-    editor.value = shown(f) if plain else f.value
+    editor.value = shown(f) if plain else f.value if isinstance(editor, w.Dropdown) else _or_empty(f.value)
+
+
+def _or_empty(value: Any) -> Any:
+    """A slider takes no None."""
+    return "" if value is None else value
 
 
 def _text(content: bytes) -> str:

@@ -128,7 +128,7 @@ def test_entries():
     assert [k.path[-1] for k in knobs(list(f.values()), 0)] == [
         "rate_rps", "gpu", "replicas", "tensor_parallel_size", "max_num_seqs", "max_num_batched_tokens"
     ]  # fmt: skip
-    assert steps(seqs)[0] == ("default", None) and ("128", 128) in steps(seqs)
+    assert steps(seqs)[0] == ("default", "") and ("128", 128) in steps(seqs)
 
 
 # ---- draft ----------------------------------------------------------------------------------------------------

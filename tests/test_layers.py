@@ -10,7 +10,7 @@ LAYERS = [
     "errors", "records", "seeds", "stamp", "catalog", "slo", "workload", "engine", "cluster", "topology", "cost.commitments", "cost.api",
     "cost.prices", "cost.price_table", "cost.machines", "cost.onpremises", "scenario", "metrics", "verdict", "objectives", "explain", "waterfall", "result", "replications",
     "comparison", "resolved", "platform", "tabulate", "notes", "simulation", "cost.rentals", "cost.lines", "cost.bill", "cost.ledger",
-    "cost.energy", "planner", "export", "charts", "report", "workload_commands", "planner_commands", "present", "cli",
+    "cost.energy", "planner", "export", "charts", "report", "explorer", "widgets", "workload_commands", "planner_commands", "present", "cli",
 ]  # fmt: skip
 
 

@@ -25,7 +25,7 @@ STYLE = """<style>
   color:var(--jp-ui-font-color1, #222); overflow-wrap:anywhere; white-space:pre-line}
 .sl-table {border-collapse:collapse; font-size:13px; margin:6px 0; color:var(--jp-ui-font-color1, #222)}
 .sl-table td, .sl-table th {padding:3px 12px 3px 0; text-align:right; border-bottom:1px solid var(--jp-border-color2, #ddd); white-space:nowrap}
-.sl-table td:first-child, .sl-table th:first-child {text-align:left}
+.sl-table td:first-child, .sl-table th:first-child {text-align:left; white-space:normal; min-width:200px}
 .sl-scroll {overflow-x:auto}
 .sl-pic svg {max-width:100%; height:auto}
 .sl-help {font-size:11px; line-height:1.25; color:var(--jp-ui-font-color2, #666); margin:-2px 0 5px 2px; white-space:normal}
@@ -121,14 +121,14 @@ def outcome_card(result: Result) -> str:
         cost = money.set_index("metric")["value"]
         figures += [("USD/hour", f"{cost['usd_per_hour']:,.2f}"), ("USD/1M output tokens within SLO", f"{cost['usd_per_1m_output_tokens_within_slo']:,.2f}")]  # fmt: skip
     counts = ", ".join(f"{v:,} {k.replace('_', ' ')}" for k, v in result.counts().items())
-    trust = "; ".join(
-        f"{d['name']}: step times {d['trust']} ({d['source']})" for d in result.meta["deployments"]
-    )
+    told = "".join(result.meta["notes"])
+    resting = [d for d in result.meta["deployments"] if d["source"] not in told]
+    trust = "; ".join(f"{d['name']}: step times {d['trust']} ({d['source']})" for d in resting)
     partial = say("Stopped before its end: figures are of what was reached.", WARN) if result.partial else ""
     notes = "".join(note(n) for n in result.meta["notes"])
     return (
         say(verdict, GOOD if verdict.startswith("meets SLO: yes") else BAD) + partial + tiles(figures)
-        + note(f"{counts}. {result.stamp}.") + note(trust) + (note(f"cost: {why}") if why else "") + notes
+        + note(f"{counts}. {result.stamp}.") + (note(trust) if trust else "") + (note(f"cost: {why}") if why else "") + notes
     )  # fmt: skip
 
 

@@ -24,10 +24,10 @@ def knobs(found: list[Field], deployment: int) -> list[Field]:
 
 
 def steps(f: Field) -> list[tuple[str, Any]]:
-    """Labels and values of a knob that moves in steps; its own value is one of them."""
-    out: list[tuple[str, Any]] = [("default", None)] if f.nullable else []
+    """Labels and values of a knob that moves in steps, an empty text for the default; its own value is one of them."""
+    out: list[tuple[str, Any]] = [("default", "")] if f.nullable else []
     out += [(f"{v:,}", v) for v in LADDERS[str(f.path[-1])]]
-    return out if f.value in [v for _, v in out] else [*out, (f"{f.value:,}", f.value)]
+    return out if f.value is None or f.value in [v for _, v in out] else [*out, (f"{f.value:,}", f.value)]
 
 
 def options(f: Field) -> list[tuple[str, Any]]:
