@@ -192,10 +192,10 @@ def test_a_heat_map_of_a_real_sweep():
     from simulator.planner.sweep import sweep
 
     table = sweep(scenario(), {"replicas": [1, 2], "max_num_seqs": [2, 8]}, runs=Runs("serial"))
-    assert (
-        charts.to_svg(charts.heat_map(table, "replicas", "max_num_seqs", "ttft_s_p99")).count("SLO missed")
-        >= 0
-    )
+    found = cells(table, "replicas", "max_num_seqs", "ttft_s_p99")
+    assert len(found) == 4 and found["value"].notna().all()
+    svg = charts.to_svg(charts.heat_map(table, "replicas", "max_num_seqs", "ttft_s_p99"))
+    assert ("SLO missed" in svg) == (~found["meets"]).any() and "TTFT p99 [" in svg
 
 
 def test_break_even_is_where_the_lines_cross():

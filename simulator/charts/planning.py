@@ -73,7 +73,7 @@ def pareto(designs: pd.DataFrame, name: str = "design", limit_s: float | None = 
     )
     seen = [*rows["tpot_ms"], *([] if limit_s is None else [limit_s * 1e3])]
     values = ticks(min(seen) / 1.2, max(seen) * 1.2) if seen else []
-    chart = alt.Chart(rows).mark_point(filled=True, size=90).encode(
+    chart = alt.Chart(rows).mark_point(filled=True, size=90, opacity=1).encode(
         x=alt.X("usd_per_hour:Q", title="cost [USD/hour]", scale=alt.Scale(zero=False, padding=20)),
         y=alt.Y("tpot_ms:Q", title="TPOT p99 in the search world [ms]", scale=alt.Scale(type="log", padding=14, nice=False), axis=alt.Axis(format=",~r", values=values)),
         color=alt.Color("front:N", scale=alt.Scale(domain=["on the Pareto front", "beaten"], range=[COLOURS[0], COLOURS[7]])),
