@@ -126,6 +126,16 @@ class Explorer(w.VBox):
             raise ServelabError(f"field {path!r} is not in the form")
         self._change(found, value)
 
+    def slider(self, path: str) -> w.Widget:
+        """The slider or list at the top of a field. Raises ServelabError for one that has none."""
+        found = next(
+            (editor for key, (f, editor) in self._editors.items() if key[0] == "knob" and f.name == path),
+            None,
+        )
+        if found is None:
+            raise ServelabError(f"field {path!r} has no slider")
+        return found
+
     def load(self, text: str, base_dir: Path | None = None) -> None:
         """Take a scenario or the state of an explorer from YAML. Raises ServelabError for a faulty one; the draft then stays."""
         state = of_text(text, self.draft.base_dir if base_dir is None else base_dir)
@@ -332,7 +342,7 @@ class Explorer(w.VBox):
         self._pin = _button(
             "pin", "thumb-tack", "keep the last run as A, to compare the next ones with", self.pin
         )
-        self._bar_done = w.FloatProgress(0, min=0, max=1, layout=w.Layout(width="220px", visibility="hidden"))
+        self._bar_done = w.FloatProgress(0, min=0, max=1, layout=w.Layout(width="220px", display="none"))
         self._says = w.HTML()
         self._choices = w.Textarea(CHOICES, layout=w.Layout(width="420px", height="64px"))
         self._probability = w.BoundedFloatText(0.9, min=0.5, max=0.99, step=0.05, description="holds in a share of", style={"description_width": "120px"}, layout=w.Layout(width="220px"))  # fmt: skip
@@ -348,7 +358,7 @@ class Explorer(w.VBox):
             b.disabled = not idle
         self._stop.disabled = idle
         self._pin.disabled = self.outcome is None or self.outcome.kind != "run"
-        self._bar_done.layout.visibility = "hidden" if idle else "visible"
+        self._bar_done.layout.display = "none" if idle else ""
 
     def _begin(self, work: Callable[[Scenario], Any]) -> Job | None:
         made = self._guarded(lambda: work(self.scenario))

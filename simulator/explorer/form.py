@@ -70,12 +70,13 @@ class Field:
 
     @property
     def label(self) -> str:
-        """Name and unit.
+        """Name and unit, where the name does not say it.
 
         >>> Field(("slo", "ttft_s"), "SLO", "number", unit="s").label
         'ttft_s [s]'
         """
-        return f"{self.path[-1]} [{self.unit}]" if self.unit else str(self.path[-1])
+        name = str(self.path[-1])
+        return f"{name} [{self.unit}]" if self.unit and self.unit not in name else name
 
     @property
     def limits(self) -> str:
