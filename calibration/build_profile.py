@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from calibration.compare_runs import error_table, headline, simulated_run
+from calibration.discrepancy import spread
 from calibration.fit import Fit, check_physics, clean, fit_affine, fit_all
 from calibration.fit_api import fit_api_server
 from calibration.fit_http import fit_from_outside, seen_from_outside
@@ -169,7 +170,7 @@ def validated(
     for metric in ("ttft_s", "tpot_s", "e2el_s", "requests_per_s"):
         found = [r.error for r in rows if r.metric == metric and r.statistic == "mean" and not r.in_sample]
         if found:
-            means[metric] = float(np.sqrt(np.mean(np.square(found))))
+            means[metric] = spread(metric, found)
     return (
         profile.model_copy(
             update={"errors": (*profile.errors, *rows), "discrepancy": profile.discrepancy | means}

@@ -2,7 +2,7 @@
 
 For each load test the figures of `simulator.planner.worlds` are drawn: coefficients from the profile's covariance, a factor on step times and
 residual factors on latencies and throughput. What is drawn is not told by the load tests that are judged: the discrepancy
-of a profile is the root mean square of the load-test errors of the other model's profile, on another engine.
+of a profile is that of the load-test errors of the other model's profile (`calibration.discrepancy`), on another engine.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from scipy.stats import binomtest
 
 from calibration.accuracy_plans import CHOICES, MODELS
 from calibration.compare_runs import makespan_s, simulated_run, values
+from calibration.discrepancy import spread
 from calibration.measured import MeasuredRun
 from calibration.measurements import read_campaign
 from calibration.replay import deployment, request_table
@@ -91,7 +92,7 @@ def coverage(rows: Path, worlds: int = 20, every: int = 1) -> pd.DataFrame:
         errors = {
             m: np.array([n[m] / k[m] - 1 for x, n, k in zip(found, nominal, measured, strict=True) if x.profile != name]) for m in METRICS
         }  # fmt: skip
-        other = {m: float(np.sqrt(np.mean(e**2))) for m, e in errors.items()}
+        other = {m: spread(m, e) for m, e in errors.items()}
         profile: Profile = find_profile(name).model_copy(update={"discrepancy": other})
         mine = [i for i, x in enumerate(found) if x.profile == name][::every]
         for i in mine:
