@@ -7,7 +7,7 @@ import numpy as np
 RATES = ("requests_per_s",)
 
 
-def spread(metric: str, errors: Sequence[float]) -> float:
+def spread(metric: str, errors: Sequence[float] | np.ndarray) -> float:
     """Standard deviation of relative ``errors`` of a mean.
 
     Of latencies it is that of their logarithms by the median, 1.4826 median |log(1 + error)| [1]_: near saturation a few tests are off by
