@@ -214,7 +214,8 @@ def engine_for(serving: Any, engine: EngineConfig) -> EngineConfig:
         return engine
     allowed = ("max_num_seqs", "max_num_batched_tokens") if batching.code == RESERVED else ()
     for flag in engine.model_fields_set:
-        if flag in _OURS and flag not in allowed:
+        default = EngineConfig.model_fields[flag].default  # written out in a scenario that was saved
+        if flag in _OURS and flag not in allowed and getattr(engine, flag) != default:
             raise ServelabError(
                 f"engine.{flag}={getattr(engine, flag)!r} is a flag of vLLM's scheduler and says nothing to "
                 f"serving.kind={serving.kind}; leave it out"
