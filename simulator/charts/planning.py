@@ -35,7 +35,7 @@ def ledger_bars(ledger: pd.DataFrame, about: str = "") -> Any:
         alt.Chart(rows)
         .mark_bar(stroke=None)
         .encode(
-            x=alt.X("start:Q", title=f"time [{unit}]"),
+            x=alt.X("start:Q", bin="binned", title=f"time [{unit}]"),  # binned: bars stand and stack
             x2="end:Q",
             y=alt.Y("usd:Q", title=f"USD in {width / 60:,.0f} min", stack="zero"),
             color=alt.Color("item:N", scale=alt.Scale(domain=found, range=[colours[i] for i in found])),
@@ -171,9 +171,11 @@ def fan(
     about: str = "",
 ) -> Any:
     """An answer with its interval over a quantity: columns ``x``, median, low, high."""
-    base = alt.Chart(frame).encode(x=alt.X(f"{x}:Q", title=x_title))
+    counts = pd.api.types.is_integer_dtype(frame[x])  # no ticks between whole numbers
+    axis = alt.Axis(values=frame[x].tolist(), format="d") if counts else alt.Axis()
+    base = alt.Chart(frame).encode(x=alt.X(f"{x}:Q", title=x_title, axis=axis))
     band = base.mark_area(opacity=0.25, color=COLOURS[0]).encode(
-        y=alt.Y("low:Q", title=y_title, scale=alt.Scale(type="log")), y2="high:Q"
+        y=alt.Y("low:Q", title=y_title, scale=alt.Scale(type="log", nice=False, padding=10)), y2="high:Q"
     )
     chart = band + base.mark_line(color=COLOURS[0], point=True).encode(y="median:Q")
     if limit is not None:
