@@ -1,6 +1,7 @@
 """Charts: what they show is exact, and small."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -137,3 +138,22 @@ def test_waterfall_and_load_charts():
     assert "[s]" in long["encoding"]["x"]["title"]
     load = pd.DataFrame({"policy": list("aabb"), "load": [1, 2, 1, 2], "y": [1.0, 2.0, 2.0, 4.0]})
     assert len(spec(charts.over_load(load, "y", "y [s]", limit=3.0))["layer"]) == 2
+
+
+def test_ledger_bars_stand_and_stack():
+    book = pd.DataFrame(
+        {"time_s": [0.0, 0.0, 60.0, 60.0], "item": ["serving", "idle"] * 2, "usd": [3.0, 1.0, 2.0, 2.0]}
+    )
+    drawn = charts.to_svg(charts.ledger_bars(book))
+    bars = re.findall(r'<path aria-label="[^"]*"[^>]* d="M([\d.]+),([\d.]+)h([\d.]+)v([\d.]+)h', drawn)
+    height = {(float(x), float(y)): float(high) for x, y, _, high in bars}
+    assert sorted(height.values()) == [60.0, 120.0, 120.0, 180.0]  # of 240 for 4 USD
+    assert len({x for x, _ in height}) == 2 and len(height) == 4
+
+
+def test_a_fan_over_replicas_has_ticks_at_whole_numbers():
+    frame = pd.DataFrame(
+        {"replicas": [2, 3, 4], "median": [3.0, 2.0, 1.0], "low": [2.0, 1.0, 0.9], "high": [9.0, 4.0, 2.0]}
+    )
+    drawn = charts.to_svg(charts.fan(frame, "replicas", "replicas", "p99", "how sure"))
+    assert ">2<" in drawn and ">3<" in drawn and "2.2" not in re.findall(r">([\d.]+)<", drawn)

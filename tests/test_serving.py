@@ -193,6 +193,14 @@ def test_flags_of_vllms_scheduler_say_nothing_to_another():
         simulate(Scenario.of(raw))
 
 
+def test_a_scenario_with_its_defaults_written_out_may_have_another_server():
+    saved = scenario().to_mapping()
+    saved["deployments"][0] |= {"serving": {"kind": "static"}, "engine": {"max_model_len": 1024}}
+    again = Scenario.of(Scenario.of(saved).to_mapping())
+    assert "watermark" in again.deployments[0].engine.model_fields_set
+    assert simulate(again).counts()["completed"] > 0
+
+
 def test_a_client_that_gives_up_leaves_its_row_in_the_batch():
     run = served(
         {"kind": "static", "batch_size": 2}, [0.0, 0.0], [10, 10], [40, 40], client={"timeout_s": 0.1}
