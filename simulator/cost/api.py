@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from scipy.optimize import brentq
-
 from simulator.catalog import load_api_prices
 from simulator.errors import ServelabError, nearest
 
@@ -63,25 +61,31 @@ def api_cost_usd(input_tokens: float, cached_tokens: float, output_tokens: float
 
 
 def break_even(
-    own_usd: Callable[[float], float], api_usd_per_unit: float, most: float, steps: int = 2000
+    own_usd: Callable[[float], float], api_usd_per_unit: float, most: float, precision: float = 1e-9
 ) -> float | None:
     """The least volume above which ``own_usd(volume)`` stays below what the API charges, up to ``most``; None: never.
 
-    ``own_usd`` may rise in steps, a machine at a time: then the volume is that after the last step that still costs more.
+    ``own_usd`` must not fall as the volume rises, and may rise in steps, a machine at a time: then the volume is that after the last
+    step that still costs more, however short the stretch is. Found by bisection to ``precision``, relative to ``most``.
 
-    >>> round(break_even(lambda volume: 100.0, 2.0, 1000.0), 6)
+    >>> round(break_even(lambda volume: 100.0, 2.0, 1000.0), 5)
     50.0
     >>> break_even(lambda volume: 3.0 * volume, 2.0, 1000.0) is None
     True
+    >>> round(break_even(lambda volume: 10.0 if volume <= 9.99 else 20.0, 2.0, 100.0), 5)  # 20 are dearer from 9.99 to 10 only
+    10.0
     """
 
-    def gain(volume: float) -> float:
-        return api_usd_per_unit * volume - own_usd(volume)
+    def last_loss(low: float, high: float) -> float | None:
+        # nowhere between them does own cost more than at the upper end, or the API charge less than at the lower
+        if api_usd_per_unit * low > own_usd(high):
+            return None
+        if high - low <= precision * most:
+            return high
+        middle = (low + high) / 2
+        right = last_loss(middle, high)
+        return last_loss(low, middle) if right is None else right
 
-    grid = [most * i / steps for i in range(1, steps + 1)]
-    lossy = [i for i, v in enumerate(grid) if gain(v) <= 0]
-    if not lossy:
-        return grid[0]
-    if lossy[-1] == steps - 1:
+    if api_usd_per_unit * most <= own_usd(most):
         return None
-    return float(brentq(gain, grid[lossy[-1]], grid[lossy[-1] + 1]))
+    return last_loss(0.0, most)

@@ -76,7 +76,9 @@ class Field:
         'ttft_s [s]'
         """
         name = str(self.path[-1])
-        return f"{name} [{self.unit}]" if self.unit and self.unit not in name else name
+        return (
+            f"{name} [{self.unit}]" if self.unit and not (len(self.unit) > 3 and self.unit in name) else name
+        )
 
     @property
     def limits(self) -> str:
