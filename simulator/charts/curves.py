@@ -11,6 +11,8 @@ from simulator.charts.theme import COLOURS, LIMIT, title
 from simulator.charts.words import number, ticks
 from simulator.errors import ServelabError
 
+FEW = 12  # values of an axis that each get a tick
+
 
 def _unit(axis_title: str) -> str:
     """What stands in brackets in the title of an axis."""
@@ -118,7 +120,9 @@ def fan(
     lowest, highest = float(frame["low"].min()), float(frame["high"].max())
     log = lowest > 0 and highest / lowest > 5
     whole = bool((frame[x] == frame[x].round()).all())
-    axis = alt.Axis(tickMinStep=1, format=",d") if whole else alt.Axis(format=",~r")
+    counts = sorted(set(frame[x].tolist()))
+    few = whole and len(counts) <= FEW  # ticks where there are values, so that none is rounded to another
+    axis = alt.Axis(values=counts, format=",d") if few else alt.Axis(format=",d" if whole else ",~r")
     base = alt.Chart(frame).encode(
         x=alt.X(f"{x}:Q", title=x_title, axis=axis, scale=alt.Scale(zero=False, nice=False, padding=8))
     )
