@@ -2,20 +2,14 @@
 
 import ast
 import json
-import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
-from pathlib import Path
 
 import nbformat
 import papermill
 import pytest
 from notebook import FOLDER, charts, executed, sentences, shown, specs
+from pages import TOKEN, browser, lab
 
 from simulator.scenario import Scenario
 from simulator.workload import AzureConversation, generate, write_trace
@@ -266,63 +260,20 @@ def test_calibration_on_recorded_rows(tmp_path):
 
 
 def test_charts_are_drawn_in_jupyterlab_without_a_network(quickstart, tmp_path):
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no chromium on this machine")
     nbformat.write(quickstart, tmp_path / "run.ipynb")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    lab = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
-           "--IdentityProvider.token=t", f"--ServerApp.root_dir={tmp_path}", "--allow-root"]  # fmt: skip
-    folder = {
-        "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
-        "JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"),
-    }
-    with open(tmp_path / "log", "w") as log:
-        server = subprocess.Popen(lab, stdout=log, stderr=log, env={**os.environ, **folder})
-        try:
-            _wait(f"http://127.0.0.1:{port}/api?token=t", tmp_path / "log")
-            with api.sync_playwright() as play:
-                browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-                tab = browser.new_page(viewport={"width": 1400, "height": 1000})
-                outside = []
-                tab.route(
-                    "**/*",
-                    lambda r: (
-                        r.continue_()
-                        if "127.0.0.1" in r.request.url
-                        else (outside.append(r.request.url), r.abort())
-                    ),
-                )
-                tab.goto(f"http://127.0.0.1:{port}/doc/tree/run.ipynb?token=t")
-                tab.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-                drawn = "() => document.querySelectorAll('.vega-embed canvas').length"
-                deadline = time.monotonic() + 60
-                while tab.evaluate(drawn) < 2 and time.monotonic() < deadline:
-                    tab.mouse.move(700, 500)
-                    tab.mouse.wheel(0, 700)
-                    tab.wait_for_timeout(400)
-                found = tab.locator(".vega-embed canvas")
-                sizes = [found.nth(i).bounding_box() for i in range(found.count())]
-                assert len(sizes) >= 2 and all(s["width"] > 300 and s["height"] > 80 for s in sizes)
-                assert [u for u in outside if "vega" in u] == [] and tab.locator(
-                    ".vega-embed .error"
-                ).count() == 0
-                if os.environ.get("SERVELAB_SCREENSHOT"):
-                    tab.screenshot(path=os.environ["SERVELAB_SCREENSHOT"])
-                browser.close()
-        finally:
-            server.terminate()
-            server.wait(20)
-
-
-def _wait(url: str, log: Path) -> None:
-    for _ in range(120):
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except OSError:
-            time.sleep(0.5)
-    raise AssertionError(log.read_text()[-2000:])
+    with browser() as open_tab, lab(tmp_path) as address:
+        tab = open_tab()
+        page = tab.page
+        page.goto(f"{address}/doc/tree/run.ipynb?token={TOKEN}")
+        page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+        drawn = "() => document.querySelectorAll('.vega-embed canvas').length"
+        deadline = time.monotonic() + 60
+        while page.evaluate(drawn) < 2 and time.monotonic() < deadline:
+            page.mouse.move(700, 500)
+            page.mouse.wheel(0, 700)
+            page.wait_for_timeout(400)
+        found = page.locator(".vega-embed canvas")
+        sizes = [found.nth(i).bounding_box() for i in range(found.count())]
+        assert len(sizes) >= 2 and all(s["width"] > 300 and s["height"] > 80 for s in sizes)
+        assert [u for u in tab.outside if "vega" in u] == []
+        assert page.locator(".vega-embed .error").count() == 0
