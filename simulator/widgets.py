@@ -20,6 +20,7 @@ from simulator.explorer.background import Job, Progress
 from simulator.explorer.draft import Draft, of_text, presets
 from simulator.explorer.entry import LADDERS, entered, knobs, options, shown, steps
 from simulator.explorer.form import PANELS, Field, Keys, fields
+from simulator.explorer.limits import FOR_OTHERS, Limits
 from simulator.explorer.preview import preview
 from simulator.explorer.views import COMPARED, Html, Item, tabs
 from simulator.explorer.work import Outcome, Work
@@ -33,23 +34,23 @@ CHOICES = "replicas: [1, 2, 3, 4, 6, 8]\nmax_num_batched_tokens: [2048, 8192]\n"
 
 
 def explore(
-    scenario: Scenario | str | Path | None = None, seed: int = 0, files: bool = True, dark: bool = False, most_requests: int = 5_000_000,
-    runs: Runs = Runs("serial"),
+    scenario: Scenario | str | Path | None = None, seed: int = 0, dark: bool = False, for_others: bool = False, runs: Runs = Runs("serial"),
 ) -> "Explorer":  # fmt: skip
     """The explorer of a scenario, or of the default one; put it last in a cell.
 
     Args:
         scenario: a scenario, or the YAML file of one or of an explorer's state.
         seed: of all random draws.
-        files: whether scenarios may name files of this machine; false for pages that others see.
         dark: whether charts are drawn for a dark page.
-        most_requests: of one simulation; more is refused.
+        for_others: whether the page is for visitors: scenarios may name no files of this machine then, and runs are bounded by
+            `simulator.explorer.limits.FOR_OTHERS`.
         runs: where capacity searches and plans evaluate; ``Runs("local")`` uses all cores.
 
     Raises ServelabError for a file that is missing or no scenario.
     """
+    work = Work(runs, FOR_OTHERS if for_others else Limits())
     made = Explorer(
-        scenario if isinstance(scenario, Scenario) else _first(), seed, files, dark, Work(runs, most_requests)
+        scenario if isinstance(scenario, Scenario) else _first(), seed, not for_others, dark, work
     )
     if isinstance(scenario, str | Path):
         path = Path(scenario)

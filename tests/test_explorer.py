@@ -15,7 +15,7 @@ from simulator.explorer.background import Job
 from simulator.explorer.draft import Draft, of_text, presets
 from simulator.explorer.entry import entered, knobs, shown, steps
 from simulator.explorer.form import PANELS, fields, panel_of
-from simulator.explorer.limits import check_size, expected_requests
+from simulator.explorer.limits import FOR_OTHERS, Limits, expected_requests
 from simulator.explorer.preview import preview
 from simulator.explorer.work import Work
 from simulator.planner.designs import Claim
@@ -184,6 +184,7 @@ def test_a_file_restores_the_state():
         ("explorer: 1\nseed: -1\nscenario: {}", "seed must be a whole number of at least 0, got -1"),
         ("explorer: 1\nscenario: {}", "workload: this field is required"),
         ("a: " + "x" * 1_000_001, "longer than the 1,000,000"),
+        ("a: &a [1]\nb: [" + "*a, " * 60 + "]", "more than 50 aliases"),
     ],
 )
 def test_files_that_are_none(text, message):
@@ -258,6 +259,20 @@ def test_preview_follows_the_rate_and_says_when_it_is_too_much():
     assert mad.most_rps == pytest.approx(calm.most_rps)
     draft.set(by_name(draft)["deployments.0.replicas"], 4)
     assert preview(draft.scenario()).most_rps == pytest.approx(2 * calm.most_rps)
+
+
+def test_preview_of_classes_draws_no_more_than_a_sample():
+    mapping = DEFAULT.to_mapping()
+    arrivals = {"kind": "poisson", "rate_rps": 8.0}
+    mapping["workload"] = {
+        "source": "synthetic",
+        "duration_s": 1e9,
+        "classes": [{"preset": "chat", "arrivals": arrivals}],
+    }
+    began = time.monotonic()
+    assert preview(Scenario.of(mapping)).rate_rps == pytest.approx(8.0) and time.monotonic() - began < 20
+    with pytest.raises(ServelabError, match="closed loops"):
+        preview(Scenario.load(examples_folder() / "mixed.yaml"))
 
 
 def test_preview_says_where_it_does_not_apply():
@@ -376,8 +391,30 @@ def test_a_run_may_not_be_too_large():
     )
     assert expected_requests(s) == 360_000
     with pytest.raises(ServelabError, match="about 360,000 requests, more than the 1,000"):
-        check_size(s, 1000)
-    job = Job(Work(most_requests=1000).run(s, 0)).start()
+        Limits(requests=1000).check(s)
+    job = Job(Work(limits=Limits(requests=1000)).run(s, 0)).start()
     assert job.wait(10) and job.status == "failed" and "360,000" in job.problem
     mixed = Scenario.load(examples_folder() / "mixed.yaml")
-    assert expected_requests(mixed) == 0.25 * 5400 + 8000
+    assert expected_requests(mixed) == pytest.approx(
+        0.25 * 5400 * 4.5 + 8000, rel=0.01
+    )  # conversations of 1 to 8 turns
+    many = DEFAULT.to_mapping()
+    many["deployments"][0] |= {"replicas": 1000}
+    with pytest.raises(ServelabError, match="1,000 pods, more than the 256.*lower replicas"):
+        FOR_OTHERS.check(Scenario.of(many))
+    many["deployments"][0] |= {
+        "replicas": 200,
+        "engine": {"max_num_seqs": 8192, "max_num_batched_tokens": 8192},
+    }
+    with pytest.raises(ServelabError, match="1,638,400 sequences"):
+        FOR_OTHERS.check(Scenario.of(many))
+
+
+def test_a_search_is_bounded_too():
+    """A little traffic for a long time: what the GPUs could take in that time is too much."""
+    s = Scenario.of(
+        DEFAULT.to_mapping()
+        | {"workload": {"source": "azure_conversation", "rate_rps": 0.01, "duration_s": 1_000_000}}
+    )
+    job = Job(Work(limits=FOR_OTHERS).capacity(s, 0)).start()
+    assert job.wait(60) and job.status == "failed" and "more than the 500,000" in job.problem

@@ -12,6 +12,7 @@ from pages import ROOT, TOKEN, app, browser, lab
 from simulator.catalog import examples_folder
 from simulator.errors import ServelabError
 from simulator.explorer import cards
+from simulator.explorer.limits import Limits
 from simulator.scenario import Scenario
 from simulator.widgets import explore
 
@@ -155,7 +156,7 @@ def test_a_stages_tab_where_there_is_a_path():
 def test_cancel_keeps_what_is_reached(page):
     page.set("workload.duration_s", 360_000.0)
     page.slider("workload.rate_rps").value = 30.0
-    page._work._most = 10**8
+    page._work.limits = Limits(requests=10**8)
     job = page.simulate()
     assert page.simulate() is None and page._go[0].disabled and not page._stop.disabled
     page._stop.click()
@@ -207,9 +208,10 @@ def test_uploads_are_checked(page):
 
 
 def test_a_page_for_others_is_bounded():
-    page = explore(files=False, most_requests=1000)
+    page = explore(for_others=True)
+    page.set("workload.duration_s", 1e6)
     ended(page.simulate(), "failed")
-    assert "more than the 1,000" in page._fault.value
+    assert "more than the 500,000" in page._fault.value
     page._guarded(
         lambda: page.load(
             Scenario.load(examples_folder() / "default.yaml").to_yaml().replace("llama-3.1-8b", "/etc")

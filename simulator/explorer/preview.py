@@ -9,12 +9,14 @@ import numpy as np
 
 from simulator.catalog import load_analytic_error
 from simulator.errors import ServelabError
+from simulator.explorer.limits import expected_requests
 from simulator.planner.analytic import Lengths, most_rps, steady
 from simulator.planner.price import fleet_usd_per_hour
 from simulator.planner.traffic import requests_of
 from simulator.resolved import Resolved, resolve_deployment
 from simulator.scenario import Scenario
 from simulator.workload.config import SyntheticWorkload, TraceWorkload, WorkloadConfig
+from simulator.workload.sessions import ClosedLoop
 
 SAMPLE = 20_000  # requests that lengths are taken from
 SEED = 0
@@ -110,8 +112,17 @@ def _price(scenario: Scenario) -> tuple[float, str]:
 def _traffic(scenario: Scenario) -> tuple[Lengths, float]:
     """Lengths of the workload, which its rate does not change, and its mean rate [request/s]."""
     w = scenario.workload
-    if isinstance(w, SyntheticWorkload | TraceWorkload):
+    if isinstance(w, TraceWorkload):
         return _sampled(w.model_dump_json(), type(w), str(scenario.base_dir))
+    if isinstance(w, SyntheticWorkload):
+        if any(isinstance(c.arrivals, ClosedLoop) for c in w.classes):
+            raise ServelabError("no preview of closed loops, whose rate depends on the answers: simulate")
+        expected = expected_requests(scenario) or 0.0
+        if w.duration_s is None or expected <= SAMPLE:
+            return _sampled(w.model_dump_json(), type(w), "")
+        few_s = w.duration_s * SAMPLE / expected
+        part = w.model_copy(update={"duration_s": few_s})
+        return _sampled(part.model_dump_json(), type(w), "")[0], expected / w.duration_s
     few = w.model_copy(update={"rate_rps": 1.0, "duration_s": None, "requests": SAMPLE})
     return _sampled(few.model_dump_json(), type(w), "")[0], w.rate_rps
 

@@ -2,15 +2,16 @@
 
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
-from simulator.explorer.limits import check_size
+from simulator.explorer.limits import Limits
 from simulator.planner.capacity import Capacity, capacity
 from simulator.planner.designs import Claim
 from simulator.planner.plan import Plan, plan
-from simulator.planner.runs import Runs
+from simulator.planner.runs import Job, Row, Runs
 from simulator.planner.traffic import requests_of
 from simulator.result import Result
 from simulator.scenario import Scenario
@@ -38,10 +39,10 @@ class Outcome:
 
 
 class Work:
-    """``runs``: where searches evaluate; ``most_requests``: of one simulation."""
+    """``runs``: where searches evaluate; ``limits`` of one simulation."""
 
-    def __init__(self, runs: Runs = Runs("serial"), most_requests: int = 5_000_000) -> None:
-        self._runs, self._most = runs, most_requests
+    def __init__(self, runs: Runs = Runs("serial"), limits: Limits = Limits()) -> None:
+        self._runs, self.limits = runs, limits
         self._kept: OrderedDict[str, Outcome] = OrderedDict()
 
     def run(self, scenario: Scenario, seed: int) -> Callable[[Report], Outcome]:
@@ -65,7 +66,10 @@ class Work:
         def work(report: Report) -> Outcome:
             counted = _Counted(report, "loads simulated")
             return Outcome(
-                "capacity", scenario, seed, capacity(scenario, (seed,), runs=counted.runs(self._runs))
+                "capacity",
+                scenario,
+                seed,
+                capacity(scenario, (seed,), runs=counted.runs(self._runs, self.limits)),
             )
 
         return self._remembered("capacity", scenario, seed, {}, work)
@@ -77,7 +81,7 @@ class Work:
 
         def work(report: Report) -> Outcome:
             counted = _Counted(report, "simulations")
-            found = plan(scenario, choices, claim, seed=seed, runs=counted.runs(self._runs))
+            found = plan(scenario, choices, claim, seed=seed, runs=counted.runs(self._runs, self.limits))
             return Outcome("plan", scenario, seed, found)
 
         more = {"choices": dict(choices), "claim": claim.model_dump()}
@@ -97,7 +101,7 @@ class Work:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return replace(self._kept[key], cached=True)
-            check_size(scenario, self._most)
+            self.limits.check(scenario)
             outcome = work(report)
             if not (isinstance(outcome.found, Result) and outcome.found.partial):
                 self._kept[key] = outcome
@@ -108,14 +112,27 @@ class Work:
         return found
 
 
+@dataclass(frozen=True)
+class Bounded(Runs):
+    """Runs of which none is larger than ``limits``: a search may multiply the traffic."""
+
+    limits: Limits = Limits()
+
+    def rows(self, jobs: Sequence[Job]) -> list[Row]:
+        """As `Runs.rows`. Raises ServelabError before the first run where one is too large."""
+        for mapping, folder, _, _ in jobs:
+            self.limits.check(Scenario.of(mapping, Path(folder)))
+        return super().rows(jobs)
+
+
 class _Counted:
     """Progress of a search, of which nobody knows how many runs it takes."""
 
     def __init__(self, report: Report, what: str) -> None:
         self._report, self._what, self._before, self._last = report, what, 0, 0
 
-    def runs(self, runs: Runs) -> Runs:
-        return replace(runs, progress=self._told)
+    def runs(self, runs: Runs, limits: Limits) -> Runs:
+        return Bounded(runs.backend, runs.workers, runs.address, runs.cache, self._told, limits)
 
     def _told(self, done: int, all_: int) -> None:
         if done < self._last:  # another batch of runs
