@@ -72,5 +72,5 @@ fuzz-schedule: .venv/ready ## SEEDS random cases from FIRST on through real vLLM
 	$(BIN)/servelab validate schedule out/fuzz-$(FIRST).jsonl.gz
 
 clean: ## remove environments, caches and outputs
-	rm -rf .venv .venv-vllm out build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf .venv .venv-vllm out docs/notebooks build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -25,9 +25,8 @@ extensions = [
     "scenario_schema",
     "command_line",
     "record_tables",
-    "open_toctree",
 ]
-exclude_patterns = ["extensions", "static", "notebooks/.ipynb_checkpoints"]
+exclude_patterns = ["extensions", "static", "notebooks/.ipynb_checkpoints", "notebooks/app"]
 
 suppress_warnings = ["mystnb.unknown_mime_type"]  # Vega-Lite beside the picture of each chart
 nitpicky = True
