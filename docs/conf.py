@@ -7,11 +7,11 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 sys.path[:0] = [str(ROOT), str(HERE / "extensions")]
 
-# The notebooks live in notebooks/; a link makes them pages, and lets their relative paths stay true.
-if not (HERE / "notebooks").exists():
-    (HERE / "notebooks").symlink_to(Path("..") / "notebooks", target_is_directory=True)
+import notebook_pages
 
 from simulator.planner.runs import stamp
+
+notebook_pages.copy(ROOT / "notebooks", HERE / "notebooks")
 
 project = "servelab"
 author = "servelab contributors"
@@ -26,7 +26,7 @@ extensions = [
     "command_line",
     "record_tables",
 ]
-exclude_patterns = ["extensions", "static", "notebooks/.ipynb_checkpoints", "notebooks/app"]
+exclude_patterns = ["extensions", "static", "notebooks/.ipynb_checkpoints"]
 
 suppress_warnings = ["mystnb.unknown_mime_type"]  # Vega-Lite beside the picture of each chart
 nitpicky = True

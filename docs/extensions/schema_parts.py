@@ -13,10 +13,10 @@ LIMITS = {
     "exclusiveMinimum": "> {}",
     "maximum": "≤ {}",
     "exclusiveMaximum": "< {}",
-    "minLength": "at least {} long",
-    "maxLength": "at most {} long",
-    "minItems": "at least {} of them",
-    "maxItems": "at most {} of them",
+    "minLength": "≥ {} characters",
+    "maxLength": "≤ {} characters",
+    "minItems": "≥ {} items",
+    "maxItems": "≤ {} items",
     "pattern": "matches `{}`",
 }
 UNITS = [
