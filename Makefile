@@ -6,7 +6,7 @@ SEEDS ?= 1000
 FIRST ?= 100000
 DATA ?= ../shared/data
 
-.PHONY: help demo test test-vllm accuracy profiles lint lab app bench schema fuzz-schedule vllm-env clean
+.PHONY: help demo test test-vllm accuracy profiles lint lab app docs bench schema fuzz-schedule vllm-env clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
@@ -45,6 +45,10 @@ app: .venv/ready ## serve the planner as a page, on this machine only, behind a 
 	JUPYTER_PATH=notebooks/app $(BIN)/voila notebooks/app/planner.ipynb --template=servelab --Voila.ip=127.0.0.1 --token \
 	  --MappingKernelManager.cull_interval=60 --MappingKernelManager.cull_idle_timeout=1800
 
+docs: .venv/ready ## write the documentation site to out/docs; runs the notebooks, some minutes, then kept
+	$(BIN)/sphinx-build -W --keep-going -n -b html docs out/docs
+	@echo "open out/docs/index.html"
+
 bench: .venv/ready ## speed and memory of the engine against a bare loop, speed of workloads and of the explorer
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.workloads
@@ -68,5 +72,5 @@ fuzz-schedule: .venv/ready ## SEEDS random cases from FIRST on through real vLLM
 	$(BIN)/servelab validate schedule out/fuzz-$(FIRST).jsonl.gz
 
 clean: ## remove environments, caches and outputs
-	rm -rf .venv .venv-vllm out build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf .venv .venv-vllm out docs/notebooks build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -67,8 +67,8 @@ def calibrate(
         str | None, typer.Option(help="catalog name of the GPU; default: what the driver says")
     ] = None,
     name: Annotated[str | None, typer.Option(help="of the profile; default: the folder's")] = None,
-    prompt: Annotated[float, typer.Option(help="mean prompt of the load tests [token]")] = 256.0,
-    output: Annotated[float, typer.Option(help="mean output of the load tests [token]")] = 64.0,
+    prompt: Annotated[float, typer.Option(help="mean prompt of the load tests, in tokens")] = 256.0,
+    output: Annotated[float, typer.Option(help="mean output of the load tests, in tokens")] = 64.0,
     seed: Annotated[int, typer.Option(help="of batches, loads and token ids")] = 0,
     url: Annotated[
         str | None,
@@ -79,7 +79,7 @@ def calibrate(
     ] = None,
     concurrency: Annotated[int, typer.Option(help="with --url: most sequences at once", min=2)] = 16,
     longest: Annotated[
-        int, typer.Option(help="with --url: longest prompt and answer together [token]", min=128)
+        int, typer.Option(help="with --url: longest prompt and answer together, in tokens", min=128)
     ] = 2048,
     fit_only: Annotated[
         bool, typer.Option("--fit-only", help="fit what the folder holds, measure nothing")

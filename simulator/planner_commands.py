@@ -127,7 +127,7 @@ def _cell(value: Any) -> str:
 
 def sweep(
     scenario: SCENARIO,
-    grid: Annotated[list[str], typer.Option("--grid", help="field=values, such as replicas=[1,2,4] or gpu=[h100,a100]; may be repeated")],
+    grid: Annotated[list[str], typer.Option("--grid", help="field=values, such as replicas=[1,2,4]; may be repeated")],
     seeds: Annotated[int, typer.Option(min=1, help="seeds 0, 1, ... for every combination")] = 1,
     set_: SET = None, out: OUT = None, overwrite: OVERWRITE = False, as_json: JSON = False, quiet: QUIET = False,
     backend: BACKEND = Backend.local, address: ADDRESS = None, workers: WORKERS = None, cache: CACHE = None,

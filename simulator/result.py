@@ -101,6 +101,7 @@ class Result:
 
     @property
     def slo_config(self) -> SloConfig:
+        """The SLO of the scenario."""
         return SloConfig.model_validate(self.meta.get("slo") or {})
 
     @property

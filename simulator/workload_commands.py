@@ -36,7 +36,7 @@ def fit_workload(
     format: Annotated[Format, typer.Option(help="what the file is; auto tells traces by their columns")] = Format.auto,
     columns: Annotated[str | None, typer.Option(help="of an access_log: what it calls them, as YAML: '{time: ts, prompt_tokens: in, output_tokens: out}'")] = None,
     max_bad_share: Annotated[float, typer.Option(min=0, max=1, help="share of rows that may be left out")] = 0.0,
-    duration_s: Annotated[float | None, typer.Option(help="time that was watched [s]; needed for prometheus")] = None,
+    duration_s: Annotated[float | None, typer.Option(help="seconds that were watched; needed for prometheus")] = None,
     earlier: Annotated[Path | None, typer.Option(help="prometheus: the scrape before")] = None,
     out: Annotated[Path | None, typer.Option(help="write the workload as YAML")] = None,
     report: Annotated[Path | None, typer.Option(help="write pictures of the fit (.html, .png, .svg)")] = None,
