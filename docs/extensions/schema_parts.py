@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from meanings import MEANINGS
+from simulator.explorer.meanings import MEANINGS
 
 LIMITS = {
     "minimum": "≥ {}",

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from simulator.catalog import load_gpus, load_models, load_prices
 from simulator.catalog.profile import load_profiles
+from simulator.explorer.meanings import MEANINGS
 from simulator.explorer.starters import STARTERS
 from simulator.scenario import Scenario
 
@@ -173,11 +174,14 @@ class _Walk:
                 one = self._open(child["items"])
                 yield from self.object(one, value["deployments"][deployment], ("deployments", deployment))
                 continue
-            yield from self._child(child, value.get(name), (*path, name), name in required)
+            meaning = MEANINGS.get(f"{node.get('title')}.{name}") or MEANINGS.get(name, "")
+            yield from self._child(child, value.get(name), (*path, name), name in required, meaning)
 
-    def _child(self, child: Mapping[str, Any], value: Any, path: Keys, required: bool) -> Iterator[Field]:
+    def _child(
+        self, child: Mapping[str, Any], value: Any, path: Keys, required: bool, meaning: str
+    ) -> Iterator[Field]:
         described = self._open(child)
-        text = str(child.get("description") or "")
+        text = str(child.get("description") or meaning)
         default = described.get("default")
         branches = [b for b in self._branches(child) if b.get("type") != "null"]
         nullable = not required and default is None
