@@ -246,6 +246,11 @@ def test_preview_is_near_simulation():
     )
 
 
+def test_preview_of_a_path_is_of_the_llm_alone():
+    s = Scenario.load(examples_folder() / "microservices.yaml")
+    assert preview(s).alone and not preview(DEFAULT).alone
+
+
 def test_preview_follows_the_rate_and_says_when_it_is_too_much():
     draft = Draft(DEFAULT)
     calm = preview(draft.scenario())

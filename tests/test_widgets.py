@@ -136,7 +136,7 @@ def test_a_run_its_tabs_and_the_comparison(page):
     ended(page.simulate())
     assert page._results.titles[-1] == "A and B" and page._results.selected_index == 4
     shown = text(tab(page, "A and B"))
-    assert "Paired request by request" in shown and "ttft_s mean" in shown and shown.count("<svg") == 3
+    assert "Paired request by request" in shown and "TTFT, mean" in shown and shown.count("<svg") == 3
     assert f"A: {page.pinned.stamp}; B: {page.outcome.stamp}" in shown
     page.slider("workload.rate_rps").value = 4.0
     ended(page.simulate())

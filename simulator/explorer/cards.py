@@ -14,8 +14,10 @@ from simulator.explorer.preview import Preview
 from simulator.metrics import rows_of
 from simulator.report.html import quantity
 from simulator.result import Result
+from simulator.slo import LIMITS
 
 GOOD, BAD, WARN = "#009E73", "#D55E00", "#E69F00"
+NAMES = {**LIMITS, "queue_s": "queueing time", "attainment": "within SLO"}
 STYLE = """<style>
 .sl-tiles {display:flex; flex-wrap:wrap; gap:8px; margin:6px 0}
 .sl-tile {border:1px solid var(--jp-border-color2, #ddd); border-radius:6px; padding:6px 12px; min-width:112px; line-height:1.3}
@@ -78,7 +80,7 @@ def preview_card(found: Preview) -> str:
     ]  # fmt: skip
     figures = tiles([
         ("mean TTFT", quantity(found.ttft_s, "s")), ("mean TPOT", quantity(found.tpot_s, "s")), ("mean E2EL", quantity(found.e2el_s, "s")),
-        ("load", f"{found.load:.0%} of the highest"), ("highest rate within SLO", f"{found.slo_rps:.3g} request/s"),
+        ("load", f"{found.load:.0%} of the highest"), ("highest rate within SLO, on average", f"{found.slo_rps:.3g} request/s"),
         ("decoding at a time", f"{found.batch:.3g} a replica"), *money,
     ])  # fmt: skip
     if found.overloaded:
@@ -101,7 +103,8 @@ def preview_trust(found: Preview) -> str:
         if found.error
         else "analytic means, not compared with simulation at so high a load"
     )
-    return f"{about}; step times: {found.trust}"
+    alone = "; of the LLM alone, without the stages around it" if found.alone else ""
+    return f"{about}; step times: {found.trust}{alone}"
 
 
 def outcome_card(result: Result) -> str:
@@ -163,7 +166,7 @@ def comparison_card(a: Result, b: Result, names: tuple[str, str]) -> str:
         apart = "yes" if getattr(r, "differs", False) else "–"
         rows.append(
             (
-                f"{r.metric} {r.stat}",
+                f"{NAMES.get(r.metric, r.metric)}, {r.stat}",
                 quantity(r.a, r.unit),
                 quantity(r.b, r.unit),
                 quantity(r.difference, r.unit),

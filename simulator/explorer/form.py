@@ -89,10 +89,14 @@ class Field:
         'above 0, at most 1'
         """
         low = (
-            "" if self.minimum is None else f"{'above' if self.exclusive[0] else 'at least'} {self.minimum:g}"
+            ""
+            if self.minimum is None
+            else f"{'above' if self.exclusive[0] else 'at least'} {self.minimum:,.10g}"
         )
         high = (
-            "" if self.maximum is None else f"{'below' if self.exclusive[1] else 'at most'} {self.maximum:g}"
+            ""
+            if self.maximum is None
+            else f"{'below' if self.exclusive[1] else 'at most'} {self.maximum:,.10g}"
         )
         return ", ".join(x for x in (low, high) if x)
 

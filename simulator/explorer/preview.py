@@ -29,7 +29,8 @@ class Preview:
     ``load``: share of the highest rate with a steady state; ``most_rps`` and ``slo_rps``: the highest rate of all
     replicas, and the one within the limits on TTFT and TPOT [request/s]; ``batch``: sequences that decode at a time;
     ``usd_per_1m_output_tokens`` at this rate. ``limit``: what is used up where the load is too high. ``error``: how far
-    mean TPOT and TTFT are from simulation (median, relative), None beyond the loads that were compared.
+    mean TPOT and TTFT are from simulation (median, relative), None beyond the loads that were compared. ``alone``: there are stages
+    around the LLM, which it leaves out.
     """
 
     rate_rps: float
@@ -48,6 +49,7 @@ class Preview:
     no_price: str
     trust: str
     error: tuple[float, float] | None
+    alone: bool = False
 
     @property
     def overloaded(self) -> bool:
@@ -85,7 +87,7 @@ def preview(scenario: Scenario) -> Preview:
         load=load, batch=found.decoding, most_rps=n * top, slo_rps=n * most_rps(r, lengths, slo.tpot_s, slo.ttft_s),
         limit=found.limit, kv_tokens=_kv_tokens(r), usd_per_hour=usd, no_price=why,
         usd_per_1m_output_tokens=usd / (tokens_s * 3600) * 1e6 if tokens_s else float("nan"),
-        trust=r.step_time.trust, error=known_error(load),
+        trust=r.step_time.trust, error=known_error(load), alone=scenario.path is not None,
     )  # fmt: skip
 
 
