@@ -114,7 +114,7 @@ def _judged(
         figures = simulated(load, world)
         residual = dict(world.residual)
         for m in METRICS:
-            out[m].append(figures[m] * residual.get("throughput_rps" if m == "requests_per_s" else m, 1.0))
+            out[m].append(figures[m] * residual.get("throughput" if m == "requests_per_s" else m, 1.0))
     rows = []
     for m in METRICS:
         low, high = np.quantile(out[m], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])

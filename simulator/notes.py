@@ -85,6 +85,15 @@ def assumed(scenario: Scenario) -> list[str]:
         notes.append(
             "expert_parallel: ranks step together, but spread experts and the exchange between ranks are not in the step time"
         )
+    named = [d.reclaim for d in scenario.deployments] + [
+        p.reclaim for p in (scenario.nodes.pools if scenario.nodes else ())
+    ]
+    if scenario.prices.spot and not any(named):
+        notes.append(
+            "spot machines have their price here and are never taken back: say how often with reclaim"
+        )
+    if any(named) and not scenario.prices.spot:
+        notes.append("reclaim has no effect: prices.purchase buys no spot machines")
     if scenario.moves:
         notes.append(
             "cold starts: image, extraction, engine start and compilation are published figures; schedule, node, driver, container "

@@ -28,7 +28,7 @@ from simulator.topology.network import Network
 from simulator.workload import RequestTable
 
 
-def pods_at_most(r: Resolved, spot_nodes: bool = False) -> int:
+def pods_at_most(r: Resolved, reclaimed: bool = False) -> int:
     """Places for the pods of a deployment: as many as it may have, and those that come or go meanwhile."""
     d = r.config
     scaler = d.autoscaler
@@ -36,7 +36,7 @@ def pods_at_most(r: Resolved, spot_nodes: bool = False) -> int:
         most = max(d.replicas, *(scaler.clipped(entry.replicas) for entry in scaler.schedule))
     else:
         most = d.replicas if scaler.kind == "none" else max(d.replicas, scaler.max_replicas)
-    if d.moves or spot_nodes:
+    if d.moves or reclaimed:
         most += max(2, most // 4) + d.pod.sleeping
     if d.rollout is not None:
         most += d.rollout.surge(most)
@@ -45,7 +45,7 @@ def pods_at_most(r: Resolved, spot_nodes: bool = False) -> int:
 
 def plain(scenario: Scenario) -> bool:
     """Whether there is nothing but a router between the clients and replicas that are always there."""
-    fixed = all(not d.moves and not d.traffic_classes for d in scenario.deployments)
+    fixed = not scenario.moves and all(not d.traffic_classes for d in scenario.deployments)
     return fixed and not scenario.path and not scenario.admission and not scenario.nodes and (
         scenario.gateway.max_outstanding_per_pod is None
     )  # fmt: skip
@@ -100,7 +100,12 @@ class Platform:
         self.supply: Supply | None = None
         if scenario.nodes:
             self.supply = Supply(
-                scenario.nodes, course, self.note, self._taken_back, named_rng(root, "reclaim nodes")
+                scenario.nodes,
+                course,
+                self.note,
+                self._taken_back,
+                named_rng(root, "reclaim nodes"),
+                scenario.prices.spot,
             )
         self.pods: list[Pods] = []
         self.scaling: list[Scaling | None] = []
@@ -129,7 +134,8 @@ class Platform:
             pods = Pods(
                 d.name, part, template, d.pod, float(weights), self.course, self.supply, numbers,
                 partial(self._opened, first),
-                self._noticed, self.note, self._give_way, d.reclaim, named_rng(root, f"reclaim {d.name}"),
+                self._noticed, self.note, self._give_way, d.reclaim if self._scenario.prices.spot else None,
+                named_rng(root, f"reclaim {d.name}"),
             )  # fmt: skip
             self.pods.append(pods)
             kinds = {k for k, pods_of in self.gateway.serves.items() if np.isin(first, pods_of)}

@@ -90,7 +90,7 @@ class Deployment(_Part):
     rollout: RolloutConfig | None = Field(default=None, description="a rolling update; null: none")
     reclaim: ReclaimConfig | None = Field(
         default=None,
-        description="its pods run on spot machines; null: nobody takes them. With nodes: see pools",
+        description="how spot machines of its pods are taken back (where prices.purchase buys some). With nodes: see pools",
     )
     priority: int = Field(default=0, description="of its pods: higher ones evict lower ones from full nodes")
     across_nodes: bool = Field(
@@ -100,8 +100,7 @@ class Deployment(_Part):
     @property
     def moves(self) -> bool:
         """Whether its pods come and go."""
-        still = self.autoscaler.kind == "none" and self.rollout is None and self.reclaim is None
-        return not still or not self.pod.there_at_start
+        return self.autoscaler.kind != "none" or self.rollout is not None or not self.pod.there_at_start
 
     @model_validator(mode="after")
     def _some_replica(self) -> "Deployment":
@@ -191,14 +190,21 @@ class Scenario(_Part):
         return opened(PresetConfig(preset=self.path) if isinstance(self.path, str) else self.path)
 
     @property
+    def reclaimed(self) -> bool:
+        """Whether machines are taken back: some are bought on the spot market, and it is said how often."""
+        said = any(d.reclaim is not None for d in self.deployments)
+        return self.prices.spot and (said or self.spot_nodes)
+
+    @property
     def spot_nodes(self) -> bool:
         """Whether nodes may be reclaimed."""
-        return self.nodes is not None and any(p.reclaim is not None for p in self.nodes.pools)
+        pools = self.nodes.pools if self.nodes is not None else ()
+        return self.prices.spot and any(p.reclaim is not None for p in pools)
 
     @property
     def moves(self) -> bool:
         """Whether pods come and go, so that no hour stands for another."""
-        return self.spot_nodes or any(d.moves for d in self.deployments)
+        return self.reclaimed or any(d.moves for d in self.deployments)
 
     @property
     def base_dir(self) -> Path:

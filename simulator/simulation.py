@@ -60,7 +60,7 @@ def simulate(
                 r,
                 table,
                 steps,
-                pods_at_most(r, scenario.spot_nodes),
+                pods_at_most(r, scenario.reclaimed),
                 watched,
                 step_seconds,
                 queue_key,

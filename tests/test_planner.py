@@ -176,7 +176,7 @@ def test_plan_finds_the_optimum_that_enumeration_finds(step_time):
     assert found.best is not None
     assert found.best.usd_per_hour == optimum(s, choices, claim, u)
     assert found.bound >= 0.7
-    assert found.simulated < 0.5 * 40 * claim.least
+    assert found.simulated < 0.5 * 40 * claim.looks[0]
     table = found.designs
     assert (table["status"] == "best").sum() == 1 and table["usd_per_hour"].is_monotonic_increasing
     cheaper = table[table["usd_per_hour"] < found.best.usd_per_hour]
@@ -211,7 +211,7 @@ def test_plan_for_a_real_trace_holds_on_bootstrapped_days(shared_data):
     )
     u = Uncertainty(traffic=(0.9, 1.1))
     found = plan(s, {"replicas": [1, 2, 3, 4, 5, 6, 8]}, Claim(), u, runs=HERE)
-    assert found.best is not None and 4 <= found.best.fields["replicas"] <= 7
+    assert found.best is not None and found.best.fields["replicas"] >= 5
     days = [w.of(found.best.scenario, u.block_s) for w in worlds(s, u, 50, seed=7)]
     assert len({len(requests_of(d, k)) for k, d in enumerate(days[:5])}) == 5  # no two alike
     rows = [evaluate(*job(d, w.seed, True)) for d, w in zip(days, worlds(s, u, 50, seed=7), strict=True)]

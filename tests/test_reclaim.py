@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from systems import table
-from test_pods import OWN, POD, kinds, steady, sums, system
+from test_pods import OWN, POD, kinds, steady, sums
+from test_pods import system as plain_system
 
 from simulator.cost.bill import bill
 from simulator.errors import ServelabError
@@ -13,6 +14,13 @@ from simulator.planner.worlds import Uncertainty
 from simulator.records import State
 from simulator.scenario import Scenario
 from simulator.simulation import simulate
+
+
+def system(deployment=None, **parts):
+    """On spot machines."""
+    prices = {"purchase": "spot"} | parts.pop("prices", {})
+    return plain_system(deployment, prices=prices, **parts)
+
 
 SPOT = {"mean_hours": 0.1, "notice_s": 5.0}
 
@@ -129,7 +137,7 @@ def test_a_plan_pays_for_reclaims():
                      "output_tokens": {"kind": "fixed", "tokens": 100}},
         "deployments": [{"name": "d", "model": "llama-3.1-8b", "gpu": "h100", "replicas": 1, "engine": {"max_model_len": 1024}, "pod": POD}],
         "slo": {"ttft_s": 1.0, "tpot_s": 0.05, "attainment": 0.98},
-        "prices": {"usd_per_gpu_hour": {"h100": 2.0}},
+        "prices": {"usd_per_gpu_hour": {"h100": 2.0}, "purchase": "spot"},
     }  # fmt: skip
     found = {}
     for hours in (0.05, 1e6):
@@ -139,3 +147,32 @@ def test_a_plan_pays_for_reclaims():
         )
         found[hours] = answer.best.fields["replicas"] if answer.best else None
     assert found[1e6] == 1 and found[0.05] != 1
+
+
+def test_on_demand_machines_stay():
+    """A plan may compare both ways of buying: reclaim is of the spot market."""
+    run = simulate(plain_system({"reclaim": SPOT, "replicas": 2}), requests=steady(1, 900), seed=3)
+    assert "reclaimed" not in set(run.events["kind"]) and any(
+        "reclaim has no effect" in n for n in run.meta["notes"]
+    )
+    bare = simulate(plain_system({"replicas": 2}, prices={"purchase": "spot"}), requests=steady(1, 60))
+    assert any("never taken back" in n for n in bare.meta["notes"])
+
+
+def test_pods_on_a_leaving_node_make_no_room():
+    """A pod of higher priority asks for room while a spot node is leaving: nobody there is evicted for it, and nothing breaks."""
+    pool = {"name": "spot", "gpu": "h100", "gpus_per_node": 2, "nodes": 2, "max_nodes": 2, "provision_s": 10, "driver_s": 5,
+            "reclaim": {"mean_hours": 0.03, "notice_s": 120}}  # fmt: skip
+    mapping = system(
+        {"replicas": 3, "pod": {**POD, "drain_s": 120}},
+        nodes={"pools": [pool], "provisioner": {"kind": "karpenter"}},
+    ).to_mapping()
+    entries = [
+        {"from": 0.0, "replicas": 1},
+        *({"from": float(t), "replicas": 1 + (t // 20) % 2} for t in range(20, 400, 20)),
+    ]
+    high = mapping["deployments"][0] | {"name": "high", "priority": 10, "replicas": 1}
+    high["autoscaler"] = {"kind": "scheduled", "schedule": entries, "max_replicas": 2}
+    mapping["deployments"].append(high)
+    for seed in range(3):
+        sums(simulate(Scenario.of(mapping), requests=steady(2, 400, 1000), seed=seed))

@@ -197,7 +197,9 @@ class Cluster:
         parts: dict[int, dict[int, int]] = {}
         for other, placed in self.pods.values():
             if other.priority < pod.priority and other.gpu == pod.gpu:
-                parts[other.number] = dict(placed.parts)
+                room = {node: n for node, n in placed.parts if node in free}  # not on nodes that are leaving
+                if room:
+                    parts[other.number] = room
 
         def fits(without: Iterable[int]) -> bool:
             room = dict(free)

@@ -50,8 +50,9 @@ class Supply:
         note: Callable[..., None],
         take_back: Callable[[Pod, float, float], None],
         rng: np.random.Generator,
+        spot: bool = True,
     ) -> None:
-        self._take_back, self._rng = take_back, rng
+        self._take_back, self._rng, self._spot = take_back, rng, spot
         self.cluster, self._config, self._clock, self._note = Cluster(config), config.provisioner, clock, note
         self.records = {n.number: NodeRecord(n, 0.0) for n in self.cluster.nodes.values()}
         self.pending: dict[int, _Pending] = {}
@@ -197,7 +198,7 @@ class Supply:
     def _live(self, node: Node, now: float) -> None:
         """Draw how long a spot node lives, from its machine's start on."""
         pool = self.cluster.pools[node.pool]
-        if pool.reclaim is None or self._in_pool(node) < pool.reclaim.keep:
+        if pool.reclaim is None or not self._spot or self._in_pool(node) < pool.reclaim.keep:
             return
         began = self.runs_from_s(self.records[node.number])
         at = began + self._rng.exponential(pool.reclaim.mean_hours * 3600)

@@ -136,6 +136,13 @@ class PricesConfig(_Part):
         return self
 
     @property
+    def spot(self) -> bool:
+        """Whether some machines are bought on the spot market."""
+        if isinstance(self.purchase, str):
+            return self.purchase == "spot"
+        return any(t.purchase == "spot" for t in self.purchase)
+
+    @property
     def sold_as(self) -> Literal["on_demand", "spot"]:
         """The price by which machines are chosen: that of the last tranche."""
         if not isinstance(self.purchase, tuple):

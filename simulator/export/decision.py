@@ -30,7 +30,7 @@ def headline(plan: Plan) -> Iterator[str]:
     yield f"plan: {best.name} at {best.usd_per_hour:,.2f} USD/hour ({best.usd_per_hour * 730:,.0f} USD a month)"
     yield (
         f"it held the SLO in {best.held} of {len(best.proof)} fresh worlds: in {plan.bound:.0%} of worlds or more, at "
-        f"{claim.confidence:.0%} confidence (asked: {claim.probability:.0%})"
+        f"{claim.confidence:.0%} confidence; designs put to the proof: {plan.proven}"
     )
     if best.search is not None:
         yield f"in the search world, slower than {claim.probability:.0%} of worlds, {misses(best.search)}"

@@ -20,7 +20,7 @@ LEVELS = (0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1)
 @dataclass(frozen=True)
 class Capacity:
     """``factor``: the highest share of the scenario's traffic within the SLO, found to ``precision``; ``rate_rps`` its mean
-    rate [request/s]; ``knee_rps``: where mean E2EL begins to rise steeply; ``curve``: a row for each load simulated, by rate.
+    rate [request/s], or the throughput where requests wait for answers (closed loops, sessions); ``knee_rps``: where mean E2EL begins to rise steeply; ``curve``: a row for each load simulated, by rate.
 
     ``binds`` is the limit that the first load beyond breaks; ``bounded``: no load up to the highest tried broke one.
     """
@@ -65,9 +65,10 @@ def capacity(
     """
     if not 0 < precision < 1:
         raise ServelabError(f"precision must lie between 0 and 1, got {precision}")
-    base = float(len(requests_of(scenario, seeds[0])))
-    span = float(np.nanmax(requests_of(scenario, seeds[0]).arrival_s)) or 1.0
-    mean = base / span
+    table = requests_of(scenario, seeds[0])
+    span = float(np.nanmax(table.arrival_s)) if len(table) else 0.0
+    # where requests wait for answers the rate is an outcome
+    mean = float("nan") if table.reacts else len(table) / (span or 1.0)
     tried: dict[float, dict] = {}
 
     def look(factors: list[float]) -> None:
@@ -79,7 +80,7 @@ def capacity(
             worst = min(same, key=lambda row: row["margin"])
             tried[f] = {**worst, "meets": all(r["meets"] for r in same)}
 
-    guess = _guess(scenario, seeds[0], mean)
+    guess = 1.0 if table.reacts else _guess(scenario, seeds[0], mean)
     look([guess * level for level in LEVELS])
     while all(row["meets"] for row in tried.values()) and max(tried) < 64 * guess:
         look([max(tried) * 1.5])
@@ -100,12 +101,13 @@ def capacity(
         if tried[middle]["meets"]:
             low = middle
         above = [f for f in tried if f > low]
-    curve = pd.DataFrame([{"factor": f, "rate_rps": f * mean, **tried[f]} for f in sorted(tried)])
+    rate = {f: row["throughput_rps"] if table.reacts else f * mean for f, row in tried.items()}
+    curve = pd.DataFrame([{"factor": f, "rate_rps": rate[f], **tried[f]} for f in sorted(tried)])
     top = float(curve.loc[curve["factor"] <= low * 1.3, "e2el_s_mean"].max())
     near = curve[curve["e2el_s_mean"] <= top]
     bend = knee(near["rate_rps"].to_numpy(float), near["e2el_s_mean"].to_numpy(float))
     return Capacity(
-        low, low * mean, precision, bend, tried[min(above)]["binds"] if above else "", curve, bool(above)
+        low, rate[low], precision, bend, tried[min(above)]["binds"] if above else "", curve, bool(above)
     )
 
 

@@ -14,9 +14,24 @@ RESTS = ("roofline", "extrapolated", "fitted", "measured", "user")  # least sure
 
 
 def in_world(row: Row, world: World) -> Row:
-    """A row with the world's prices, and the residual error of its profile on latencies and throughput."""
+    """A row with the world's prices, and the residual error of its profile on latencies, throughput and what follows from it.
+
+    Whether limits are met is judged with that error already: see `World.of`.
+    """
     out = {name: value * world.price if name.startswith("usd_") else value for name, value in row.items()}
     for metric, factor in world.residual:
+        if metric == "throughput":
+            out |= {
+                name: out[name] * factor
+                for name in ("throughput_rps", "throughput_tok_s", "goodput_rps")
+                if name in out
+            }
+            out |= {
+                name: out[name] / factor
+                for name in out
+                if name.startswith(("usd_per_1m_", "usd_per_request"))
+            }
+            continue
         mine = [n for n in out if n == metric or (n.startswith(f"{metric}_") and not n.endswith("_of_limit"))]
         out |= {name: out[name] * factor for name in mine}
     return out

@@ -8,14 +8,13 @@ is assumed, hold no less. Search and proof are apart:
 2. Search, in the worst hour of a world whose step times are slower than in the stated share of all: a design that fails there
    holds in no more worlds than that, but for the luck of its traffic. Families are bisected, cheapest first, none beyond the
    cheapest design that passed.
-3. Proof. The cheapest designs that passed are simulated in fresh worlds, each with traffic of its own (traces block-bootstrapped), in
-   their worst hour: `Claim.least` of them, and once more as many as a single failure then calls for. The first design whose
-   one-sided Clopper-Pearson bound [1]_ on the share of worlds in which it holds reaches the stated probability is the plan. The
-   slowest worlds come first, so that a design that fails is soon given up. The search world does not count.
+3. Proof. The cheapest design that passed is simulated in fresh worlds, each with traffic of its own (traces block-bootstrapped), in
+   their worst hour. It is the plan if it holds in all of a first number of worlds, or fails in one of a larger number: `Claim.looks`
+   has both, such that a design which holds less often than stated passes with a chance of 1 - confidence at most. The slowest worlds
+   come first, so that a design that fails is soon given up. The search world does not count. After a failed proof the search goes
+   on without that design.
 
 Without ``replicas`` among the choices, or with an autoscaler, designs are families of one.
-
-.. [1] Clopper, Pearson, "The use of confidence or fiducial limits illustrated in the case of the binomial", Biometrika 26, 1934.
 """
 
 from collections.abc import Generator, Mapping
@@ -27,7 +26,7 @@ import pandas as pd
 
 from simulator.errors import ServelabError
 from simulator.planner.analytic import Lengths, screened
-from simulator.planner.designs import Claim, Design, cost, lower_bound, margin, pareto, replicas
+from simulator.planner.designs import Claim, Design, cost, margin, pareto, replicas
 from simulator.planner.evaluate import job
 from simulator.planner.intervals import in_world, summarised, trust_of
 from simulator.planner.price import fleet_usd_per_hour
@@ -39,7 +38,7 @@ from simulator.resolved import resolve_deployment
 from simulator.scenario import Scenario
 
 HOPELESS = 1.3  # times the rate that the analytic model allows; its error is in docs/planner.md
-MOST_FAILURES = 1  # in the proof
+MEANS_SAY = 0.6  # an SLO that fewer must meet may hold where the mean misses it
 
 
 @dataclass(frozen=True)
@@ -63,8 +62,16 @@ class Plan:
 
     @property
     def bound(self) -> float:
-        """Share of worlds in which the best design holds, at least, at the stated confidence."""
-        return lower_bound(self.best.held, len(self.best.proof), self.claim.confidence) if self.best else 0.0
+        """Share of worlds in which the best design holds, at least, at the stated confidence; 0 without one."""
+        return self.claim.probability if self.best else 0.0
+
+    @property
+    def proven(self) -> int:
+        """Designs that were put to the proof; the confidence is that of each."""
+        return int(
+            self.designs["status"].str.startswith(("best", "holds in ")).sum()
+            - self.designs["status"].eq("holds in the search world").sum()
+        )
 
 
 def plan(
@@ -95,12 +102,17 @@ class _Search:
         self._designs: list[Design] = []
         self._refused: list[tuple[dict[str, Any], str]] = []
         self._hard = hard_world(scenario, u, claim.probability, seed)
+        self._refuted: set[int] = set()
+        self._rate_known = self._shares = False
         self._peak_rps, self._lengths = self._traffic()
         self._families = self._build(choices)
 
     def _traffic(self) -> tuple[float, Lengths]:
         """Rate and mean lengths of the heaviest window of the SLO's length."""
         table = requests_of(self._hard.of(self._base, self._u.block_s), self._hard.seed)
+        self._rate_known, self._shares = not table.reacts, len(table.segment_stream) > 0
+        if not self._rate_known:
+            return float("nan"), Lengths.of(table)  # requests wait for answers: their rate is an outcome
         window = self._base.slo.window_s
         _, share = heaviest(table, window, window / 4)
         if share == 1.0:
@@ -129,7 +141,7 @@ class _Search:
         if not families:
             reasons = "; ".join(dict.fromkeys(why for _, why in self._refused))
             raise ServelabError(f"none of the {len(self._refused)} combinations can run: {reasons}")
-        return [sorted(f, key=lambda d: d.usd_per_hour) for f in families.values()]
+        return [sorted(f, key=lambda d: (d.usd_per_hour, replicas(d))) for f in families.values()]
 
     def _screened(self, scenario: Scenario) -> float | None | ServelabError:
         """Rate that one replica holds in the search world, None where that is not known, or why it cannot run."""
@@ -138,17 +150,32 @@ class _Search:
             for i in range(1, len(hard.deployments)):
                 resolve_deployment(hard, i)
             found = screened(hard, self._lengths)
-            return found if len(hard.deployments) == 1 else None
+            caches = resolve_deployment(hard, 0).settings.enable_prefix_caching
+            # what it knows nothing of: other deployments, answers that are waited for, prompts that share blocks
+            blind = len(hard.deployments) > 1 or not self._rate_known or (self._shares and caches)
+            return None if blind else found
         except ServelabError as problem:
             return problem
 
     def plan(self, level: float) -> Plan:
-        self._bisect()
-        passed = sorted((d for d in self._designs if d.search and d.search["meets"]), key=cost)
-        best = self._prove(passed)
+        best = None
+        while best is None:
+            self._bisect()
+            passed = [d for d in self._designs if self._good(d)]
+            if not passed:
+                break
+            first = min(passed, key=cost)
+            if self._holds(first):
+                best = first
+            else:
+                self._refuted.add(id(first))
         if best is not None:
             self._simulate([best])  # the table shows every design in the same world
         return self._answer(best, level)
+
+    def _good(self, d: Design) -> bool:
+        """Whether it passed the search world, and no proof has failed."""
+        return bool(d.search and d.search["meets"]) and id(d) not in self._refuted
 
     def _bisect(self) -> None:
         """Simulate what can still be the cheapest, in rounds, some families at a time."""
@@ -161,16 +188,16 @@ class _Search:
         for k, (_, steps) in enumerate(open_):
             waiting[k] = next(steps)
         while waiting:
-            bound = min((cost(d) for d in self._designs if d.search and d.search["meets"]), default=np.inf)
+            bound = min((cost(d) for d in self._designs if self._good(d)), default=np.inf)
             ready = sorted(waiting, key=lambda k: waiting[k].usd_per_hour)
-            chosen = [k for k in ready if waiting[k].usd_per_hour < bound][: self._width]
+            chosen = [k for k in ready if _least(waiting[k]) < bound][: self._width]
             if not chosen:
                 chosen = ready  # dearer than what holds: their families may still hold with fewer replicas
-            self._simulate([waiting[k] for k in chosen if waiting[k].usd_per_hour < bound])
+            self._simulate([waiting[k] for k in chosen if _least(waiting[k]) < bound])
             for k in chosen:
                 design = waiting.pop(k)
                 # a design that costs more than one that holds counts as holding: only fewer replicas matter
-                good = design.usd_per_hour >= bound if design.search is None else bool(design.search["meets"])
+                good = _least(design) >= bound if design.search is None else self._good(design)
                 try:
                     waiting[k] = open_[k][1].send(good)
                 except StopIteration:
@@ -203,7 +230,7 @@ class _Search:
         return len(family) - 1 if family[0].screened_rps is not None else len(family) // 2
 
     def _hopeless(self, d: Design) -> bool:
-        if d.screened_rps is None or d.scenario.moves:
+        if d.screened_rps is None or d.scenario.moves or d.scenario.slo.attainment < MEANS_SAY:
             return False
         if HOPELESS * d.screened_rps * replicas(d) >= self._peak_rps:
             return False
@@ -223,35 +250,16 @@ class _Search:
         """The worst hour stands for the day where pods do not come and go."""
         return not d.scenario.moves
 
-    def _prove(self, passed: list[Design]) -> Design | None:
-        """The cheapest design that fresh worlds show to hold. One that does not gives way to the next replica up."""
-        queue = list(passed)
-        seen: set[int] = set()
-        while queue:
-            d = min(queue, key=cost)
-            queue.remove(d)
-            if id(d) in seen:
-                continue
-            seen.add(id(d))
-            if self._holds(d):
-                return d
-            family = next(f for f in self._families if any(x is d for x in f))
-            place = next(i for i, x in enumerate(family) if x is d) + 1
-            if place < len(family):
-                queue.append(family[place])
-        return None
-
     def _holds(self, d: Design) -> bool:
-        """Accepted without a failure in the first worlds, or with one in as many as that calls for; slowest worlds first."""
+        """Accepted without a failure in the first worlds, or with one in the second number; slowest worlds first."""
+        first, second = self._claim.looks
         left: list[World] = []
-        drawn = n = 0
+        drawn = 0
         while True:
             failures = len(d.proof) - d.held
-            if failures > MOST_FAILURES:
+            if failures > 1:
                 return False
-            n = next(
-                m for m in range(max(n, self._claim.least), 10_000) if self._claim.shown(m - failures, m)
-            )
+            n = second if failures else first
             if n > drawn:
                 left = [*left, *worlds(d.scenario, self._u, n, self._seed + 1)[drawn:]]
                 left.sort(key=lambda w: -w.traffic * float(np.prod(w.step)))
@@ -268,7 +276,7 @@ class _Search:
 
     def _answer(self, best: Design | None, level: float) -> Plan:
         if best is None and not any(d.search for d in self._designs):
-            self._simulate([max(self._designs, key=lambda d: (d.screened_rps or 0.0) * replicas(d))])
+            self._simulate([max(family, key=replicas) for family in self._families])
         looked = [d for d in self._designs if d.search or d.proof]
         cheaper = [d for d in looked if d is not best and (best is None or cost(d) < cost(best))]
         failed = [
@@ -323,3 +331,8 @@ class _Search:
         frame = pd.DataFrame(rows)
         frame["pareto"] = pareto(frame)
         return frame.sort_values("usd_per_hour", ignore_index=True, kind="stable")
+
+
+def _least(d: Design) -> float:
+    """USD an hour at least: nothing is known of fleets that grow and shrink before they are simulated."""
+    return 0.0 if d.scenario.moves and d.search is None else cost(d)

@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,6 +92,7 @@ def _on_ray(todo: dict[str, Job], address: str | None) -> Iterator[tuple[str, Ro
     except ImportError:
         raise ServelabError("--backend ray needs Ray: pip install 'servelab[ray]'") from None
     if not ray.is_initialized():
+        _answers(address)
         try:
             with _patience():
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
@@ -102,6 +104,17 @@ def _on_ray(todo: dict[str, Job], address: str | None) -> Iterator[tuple[str, Ro
     while left:
         done, left = ray.wait(left)
         yield from ray.get(done)
+
+
+def _answers(address: str | None) -> None:
+    """Raises ServelabError where nothing listens at ``host:port``: Ray itself goes on trying for a quarter of an hour."""
+    host, _, port = (address or "").rpartition(":")
+    if not host or not port.isdigit() or "/" in host:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as problem:
+        raise ServelabError(f"--address {address!r} does not answer: {problem}") from None
 
 
 @contextmanager
@@ -169,8 +182,15 @@ class Store:
         self.folder = folder
         mark = folder / "cache.json"
         mine = {"format": FORMAT, "version": stamp()}
+        if folder.exists() and not folder.is_dir():
+            raise ServelabError(f"cache {str(folder)!r} is a file; name a folder")
         if mark.is_file():
-            said = json.loads(mark.read_text())
+            try:
+                said = json.loads(mark.read_text())
+            except (json.JSONDecodeError, UnicodeDecodeError) as problem:
+                raise ServelabError(
+                    f"cache {str(folder)!r}: cache.json is damaged ({problem}); delete the folder"
+                ) from None
             if said != mine:
                 raise ServelabError(
                     f"cache {str(folder)!r} was written by servelab {said.get('version')}, this is {mine['version']}: its rows "

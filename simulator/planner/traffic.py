@@ -42,7 +42,8 @@ def times(workload: WorkloadConfig, factor: float) -> WorkloadConfig:
 
 def _more(arrivals: Any, factor: float) -> Any:
     if isinstance(arrivals, ClosedLoop):
-        return arrivals.model_copy(update={"concurrency": max(1, round(arrivals.concurrency * factor))})
+        more = {name: max(1, round(getattr(arrivals, name) * factor)) for name in ("concurrency", "requests")}
+        return arrivals.model_copy(update=more)  # as long a run, not as many requests
     if getattr(arrivals, "points", None) is not None:
         return arrivals.model_copy(
             update={"points": tuple((t, rate * factor) for t, rate in arrivals.points)}

@@ -22,7 +22,8 @@ from simulator.scenario import Scenario
 from simulator.seeds import named_rng
 
 Factor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-METRICS = {"ttft_s": "ttft_s", "tpot_s": "tpot_s", "e2el_s": "e2el_s", "throughput_rps": "requests_per_s"}
+LATENCIES = ("ttft_s", "tpot_s", "e2el_s")
+THROUGHPUT = ("requests_per_s", "throughput")  # what profiles call its error
 
 
 class Uncertainty(BaseModel):
@@ -60,12 +61,22 @@ class World:
         """``scenario`` as it is in this world."""
         workload = times(fresh(scenario.workload, block_s), self.traffic)
         mapping = scenario.model_copy(update={"workload": workload}).to_mapping()
+        self._tighten(mapping)
         for i, d in enumerate(mapping["deployments"]):
             if i < len(self.step):
                 d["step_time_factor"] *= self.step[i]
             if i < len(self.coefficients):
                 d |= self.coefficients[i] or {}
         return Scenario.of(mapping, scenario.base_dir)
+
+    def _tighten(self, mapping: dict[str, Any]) -> None:
+        """Limits of SLOs over the residual factors: latencies times a factor meet a limit where they meet it over the factor."""
+        residual = dict(self.residual)
+        own = [c.get("slo") for c in mapping["workload"].get("classes", ())]
+        for slo in (mapping["slo"], *own):
+            for name in LATENCIES:
+                if slo and slo.get(name):
+                    slo[name] /= residual.get(name, 1.0)
 
 
 @dataclass(frozen=True)
@@ -142,11 +153,9 @@ def _residual(
     own, step = _own(r), doubt(r).sd
     if not u.step_time or not own:
         return ()
-    out = []
-    for metric, name in METRICS.items():
-        sd = max(own.get(name, 0.0) ** 2 - step**2, 0.0) ** 0.5
-        out.append((metric, float(np.exp((-z if metric == "throughput_rps" else z) * sd))))
-    return tuple(out)
+    known = [(m, own.get(m, 0.0), z) for m in LATENCIES]
+    known.append(("throughput", max(own.get(name, 0.0) for name in THROUGHPUT), -z))
+    return tuple((m, float(np.exp(at * max(sd**2 - step**2, 0.0) ** 0.5))) for m, sd, at in known)
 
 
 def _coefficients(profile: Profile | None, rng: np.random.Generator) -> dict[str, Any] | None:
