@@ -112,6 +112,13 @@ def margin(d: Design) -> float:
     return min((float(r["margin"]) for r in rows), default=-np.inf)
 
 
+def nearness(d: Design) -> tuple[float, float]:
+    """How near a design comes to its SLO: its margin, then how far the limit that is missed most is exceeded."""
+    rows = d.proof or ([d.search] if d.search else [])
+    over = [float(v) for r in rows for name, v in r.items() if name.endswith("_of_limit") and not np.isnan(v)]
+    return margin(d), -max(over, default=np.inf)
+
+
 def cost(d: Design) -> float:
     """USD an hour: of the machines, or, where pods come and go, as simulated."""
     moves = d.scenario.moves

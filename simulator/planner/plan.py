@@ -26,7 +26,7 @@ import pandas as pd
 
 from simulator.errors import ServelabError
 from simulator.planner.analytic import Lengths, screened
-from simulator.planner.designs import Claim, Design, cost, margin, pareto, replicas
+from simulator.planner.designs import Claim, Design, cost, margin, nearness, pareto, replicas
 from simulator.planner.evaluate import job
 from simulator.planner.intervals import in_world, summarised, trust_of
 from simulator.planner.price import fleet_usd_per_hour
@@ -284,7 +284,7 @@ class _Search:
         ]
         # the dearest of them; of equals the one that came nearest
         nearest = max(failed, key=lambda d: (cost(d), margin(d)), default=None)
-        closest = max(looked, key=margin, default=None) if best is None else None
+        closest = max(looked, key=nearness, default=None) if best is None else None
         answers = None
         trust, rests_on = trust_of((best or closest or self._designs[0]).scenario)
         if best is not None:
