@@ -5,6 +5,10 @@ BIN := .venv/bin
 SEEDS ?= 1000
 FIRST ?= 100000
 DATA ?= ../shared/data
+# A closed page tells its kernel to end by a beacon, which can carry no xsrf token (kernels have unguessable names, and a login is still
+# needed); kernels that are idle end, open pages or not.
+APP := --template=servelab --Voila.ip=127.0.0.1 --Voila.tornado_settings=disable_check_xsrf=True --MappingKernelManager.cull_interval=60 \
+  --MappingKernelManager.cull_idle_timeout=1800 --MappingKernelManager.cull_connected=True
 
 .PHONY: help demo test test-vllm accuracy profiles lint lab app docs bench schema fuzz-schedule vllm-env clean
 
@@ -42,8 +46,7 @@ lab: .venv/ready ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
 
 app: .venv/ready ## serve the planner as a page, on this machine only, behind a token; a kernel for each visitor
-	JUPYTER_PATH=notebooks/app $(BIN)/voila notebooks/app/planner.ipynb --template=servelab --Voila.ip=127.0.0.1 --token \
-	  --MappingKernelManager.cull_interval=60 --MappingKernelManager.cull_idle_timeout=1800
+	JUPYTER_PATH=notebooks/app $(BIN)/voila notebooks/app/planner.ipynb $(APP) --token
 
 docs: .venv/ready ## write the documentation site to out/docs; runs the notebooks, some minutes, then kept
 	$(BIN)/sphinx-build -W --keep-going -n -b html docs out/docs

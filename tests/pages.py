@@ -1,6 +1,7 @@
 """JupyterLab and Voila on loopback, and a browser that is let go nowhere else."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -75,8 +76,17 @@ def lab(folder: Path) -> Any:
 def app(folder: Path) -> Any:
     """The planner as ``make app`` serves it, with a known token."""
     port = _port()
-    command = ["voila", "notebooks/app/planner.ipynb", "--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1",
-               f"--token={TOKEN}", "--template=servelab"]  # fmt: skip
+    flags = re.search(r"^APP := ((?:.*\\\n)*.*)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert flags is not None
+    options = flags.group(1).replace("\\\n", " ").split()
+    command = [
+        "voila",
+        "notebooks/app/planner.ipynb",
+        "--no-browser",
+        f"--port={port}",
+        f"--token={TOKEN}",
+        *options,
+    ]
     return served(command, port, folder, JUPYTER_PATH="notebooks/app")
 
 

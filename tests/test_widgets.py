@@ -2,6 +2,7 @@
 
 import ast
 import re
+import time
 from pathlib import Path
 
 import ipywidgets
@@ -294,3 +295,13 @@ def test_the_app_wants_a_token_and_keeps_visitors_apart(tmp_path):
         assert cost[1].inner_text() == same != cost[0].inner_text()  # what one enters the other does not see
         assert other.outside == []
         shot(one, "explorer-app")
+        log = tmp_path / "log"
+        started = log.read_text().count("Kernel started")
+        one.page.close(run_before_unload=True)
+        other.page.close(run_before_unload=True)
+        deadline = time.monotonic() + 20
+        while log.read_text().count("Kernel shutdown") < 2 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert (
+            log.read_text().count("Kernel shutdown") == 2 <= started
+        )  # a closed page takes its kernel along
