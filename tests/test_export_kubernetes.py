@@ -161,3 +161,13 @@ def test_command(tmp_path):
     assert text.startswith("# Written by servelab") and to_yaml(manifests(Scenario.load(file))) in text
     assert run().exit_code == 2 and run("--overwrite").exit_code == 0
     assert "vllm" in run("--overwrite", "--set", "deployments.0.serving.kind=triton").output
+
+
+def test_names_that_kubernetes_cannot_tell_apart_are_refused(tmp_path):
+    two = scenario().to_mapping()
+    two["deployments"] = [{**two["deployments"][0], "name": n} for n in ("chat_a", "chat-a")]
+    file, out = tmp_path / "s.yaml", tmp_path / "k8s"
+    file.write_text(yaml.safe_dump(two))
+    told = CliRunner().invoke(app, ["export", "kubernetes", str(file), "--out", str(out)])
+    assert told.exit_code == 2 and "'chat_a' and 'chat-a' would both be 'chat-a'" in told.stderr
+    assert not out.exists()

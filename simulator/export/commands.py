@@ -1,7 +1,7 @@
 """``servelab export``: what `run --out` wrote as files that other tools read, and a scenario as what runs it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -127,12 +127,18 @@ def kubernetes(
 
     try:
         loaded = Scenario.load(scenario, set_ or [])
-        files = {}
+        files: dict[Path, list[dict[str, Any]]] = {}
+        names: dict[Path, str] = {}
         for i in _chosen(loaded, deployment, several=True):
             made = manifests(
                 loaded, i, image=image, model_id=model_id, namespace=namespace, prometheus=prometheus
             )
-            files[out / f"{made[0]['metadata']['name']}.yaml"] = made
+            file, own = out / f"{made[0]['metadata']['name']}.yaml", loaded.deployments[i].name
+            if file in files:
+                raise ServelabError(
+                    f"deployments {names[file]!r} and {own!r} would both be {file.stem!r} in Kubernetes; rename one"
+                )
+            files[file], names[file] = made, own
         if there := [f for f in files if f.exists() and not overwrite]:
             raise ServelabError(
                 f"file {str(there[0])!r} exists already; name another folder, or add --overwrite"
