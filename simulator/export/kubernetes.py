@@ -6,6 +6,7 @@ namespace, where Prometheus is) is an argument.
 """
 
 import math
+import shlex
 from typing import Any
 
 import yaml
@@ -60,8 +61,8 @@ def manifests(
     name = _dns(r.config.name)
     image = image or f"vllm/vllm-openai:v{r.settings.version}.0"
     per_node = _gpus_per_node(scenario, r)
-    nodes = math.ceil(r.gpus / per_node)
-    pod = _pod(r, name, image, serve_arguments(r.config, model_id), min(r.gpus, per_node))
+    nodes, join = _nodes(r, per_node)
+    pod = _pod(r, name, image, [*serve_arguments(r.config, model_id), *join], math.ceil(r.gpus / nodes))
     meta = {"name": name, "namespace": namespace, "labels": {"app": name}}
     made = [
         _group(r, meta, pod, nodes, name) if nodes > 1 else _deployment(r, meta, pod, name),
@@ -121,6 +122,28 @@ def _gpus_per_node(scenario: Scenario, r: Resolved) -> int:
     return max(mine) if mine else r.gpu.gpus_per_node
 
 
+def _nodes(r: Resolved, per_node: int) -> tuple[int, list[str]]:
+    """How many nodes a pod's GPUs span, all with as many of them, and the flags with which vLLM does so through Ray.
+
+    Raises ServelabError where ranks of data parallelism cannot be spread so: vLLM packs whole ranks, as many on each node.
+    """
+    ranks, each = r.config.data_parallel_size, r.settings.gpus
+    if ranks == 1:
+        nodes = math.ceil(r.gpus / per_node)
+        return nodes, ["--distributed-executor-backend", "ray"] if nodes > 1 else []
+    most = per_node // each
+    nodes = math.ceil(ranks / most) if most else 0
+    if not most or ranks % nodes:
+        reason = f"a node has {per_node}" if not most else f"{nodes} nodes would not have as many ranks each"
+        raise ServelabError(
+            f"deployment {r.config.name!r}: data_parallel_size={ranks} of {each} GPUs each: {reason}; only whole ranks, as many on "
+            "each node, are written"
+        )
+    if nodes == 1:
+        return 1, []
+    return nodes, ["--data-parallel-size-local", str(ranks // nodes), "--data-parallel-backend", "ray"]
+
+
 def _pod(r: Resolved, name: str, image: str, arguments: list[str], gpus: int) -> dict[str, Any]:
     """The pod's spec: probes with the times of the cold start, shared memory for tensor parallelism, time to drain."""
     probe = {"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": PERIOD_S}
@@ -140,13 +163,17 @@ def _pod(r: Resolved, name: str, image: str, arguments: list[str], gpus: int) ->
     }  # fmt: skip
 
 
+def _replicas(r: Resolved) -> dict[str, int]:
+    """None where an autoscaler sets them: each apply would undo it."""
+    return {"replicas": r.config.replicas} if r.config.autoscaler.kind == "none" else {}
+
+
 def _deployment(r: Resolved, meta: dict[str, Any], pod: dict[str, Any], name: str) -> dict[str, Any]:
     spec: dict[str, Any] = {
+        **_replicas(r),
         "selector": {"matchLabels": {"app": name}},
         "template": {"metadata": {"labels": {"app": name}}, "spec": pod},
     }
-    if r.config.autoscaler.kind == "none":
-        spec["replicas"] = r.config.replicas
     roll = r.config.rollout
     if roll is not None:
         share = lambda x: f"{x:.0%}" if x < 1 else int(x)
@@ -158,9 +185,9 @@ def _group(r: Resolved, meta: dict[str, Any], pod: dict[str, Any], nodes: int, n
     """A pod over several nodes: a leader that serves and workers that join it through Ray, as vLLM's multi-node image does."""
     leader, worker = (dict(pod, containers=[dict(pod["containers"][0])]) for _ in range(2))
     start = "/vllm-workspace/examples/online_serving/multi-node-serving.sh"
-    command = " ".join(["vllm", "serve", *pod["containers"][0]["args"]])
+    command = shlex.join(["vllm", "serve", *pod["containers"][0]["args"]])
     leader["containers"][0] |= {
-        "command": ["sh", "-c"], "args": [f"bash {start} leader --ray_cluster_size=$(LWS_GROUP_SIZE); {command} --distributed-executor-backend ray"]
+        "command": ["sh", "-c"], "args": [f"bash {start} leader --ray_cluster_size=$(LWS_GROUP_SIZE); {command}"]
     }  # fmt: skip
     worker["containers"][0] = {
         k: v for k, v in worker["containers"][0].items() if k not in ("ports", "startupProbe", "readinessProbe", "livenessProbe")
@@ -169,7 +196,7 @@ def _group(r: Resolved, meta: dict[str, Any], pod: dict[str, Any], nodes: int, n
     return {
         "apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet", "metadata": meta,
         "spec": {
-            "replicas": r.config.replicas,
+            **_replicas(r),
             "leaderWorkerTemplate": {
                 "size": nodes, "restartPolicy": "RecreateGroupOnPodRestart",
                 "leaderTemplate": {**label("leader"), "spec": leader}, "workerTemplate": {**label("worker"), "spec": worker},
