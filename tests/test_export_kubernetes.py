@@ -5,10 +5,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from simulator.catalog import load_gpus
 from simulator.cli import app
 from simulator.cluster.cold_start import chain
 from simulator.errors import ServelabError
-from simulator.export.kubernetes import MARGIN, PERIOD_S, manifests, start_s, to_yaml
+from simulator.export.kubernetes import MARGIN, PERIOD_S, PRODUCTS, manifests, start_s, to_yaml
 from simulator.export.validate_manifests import validate
 from simulator.resolved import resolve_deployment
 from simulator.scenario import Scenario
@@ -216,3 +217,23 @@ def test_a_group_leaves_its_replicas_to_the_autoscaler():
     )
     assert "replicas" not in spec
     assert group_of(data_parallel_size=16)[0]["replicas"] == 3
+
+
+@pytest.mark.parametrize(
+    ("gpu", "resource", "image", "product"),
+    [
+        ("h100", "nvidia.com/gpu", "vllm/vllm-openai:", "NVIDIA-H100-80GB-HBM3"),
+        ("h100:3g.40gb", "nvidia.com/mig-3g.40gb", "vllm/vllm-openai:", "NVIDIA-H100-80GB-HBM3"),
+        ("mi300x", "amd.com/gpu", "vllm/vllm-openai-rocm:", None),
+    ],
+)
+def test_gpus_have_the_names_of_their_device_plugins(gpu, resource, image, product):
+    pod = by_kind(manifests(scenario(gpu=gpu)))["Deployment"]["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    assert container["resources"] == {"limits": {resource: "1"}, "requests": {resource: "1"}}
+    assert container["image"].startswith(image)
+    assert ("affinity" in pod) == (product is not None) and (product or "") in str(pod)
+
+
+def test_products_are_of_the_catalog():
+    assert set(PRODUCTS) <= set(load_gpus())

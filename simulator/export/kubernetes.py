@@ -6,6 +6,7 @@ namespace, where Prometheus is) is an argument.
 """
 
 import math
+import re
 import shlex
 from typing import Any
 
@@ -31,6 +32,33 @@ SERIES = {
     "duty_cycle": ("dcgm_fi_dev_gpu_util_share", "sum(DCGM_FI_DEV_GPU_UTIL{{{0}}}) / 100"),
 }  # fmt: skip
 
+# what NVIDIA's GPU feature discovery writes into the label nvidia.com/gpu.product, by catalog name; a slice has that of its GPU
+PRODUCTS = {
+    "a100_pcie": "NVIDIA-A100-80GB-PCIe", "a100_sxm": "NVIDIA-A100-SXM4-80GB", "a100_sxm_40gb": "NVIDIA-A100-SXM4-40GB",
+    "a30": "NVIDIA-A30", "a6000": "NVIDIA-RTX-A6000", "b200_sxm": "NVIDIA-B200", "h100_pcie": "NVIDIA-H100-PCIe",
+    "h100_sxm": "NVIDIA-H100-80GB-HBM3", "h200_sxm": "NVIDIA-H200", "l4": "NVIDIA-L4", "l40s": "NVIDIA-L40S",
+    "rtx_4090": "NVIDIA-GeForce-RTX-4090",
+}  # fmt: skip
+
+
+def _amd(gpu: str) -> bool:
+    """Whether a GPU of that name is AMD's: an Instinct.
+
+    >>> _amd("mi300x"), _amd("AMD Instinct MI325X"), _amd("h100_sxm"), _amd("h100_sxm:3g.40gb")
+    (True, True, False, False)
+    """
+    return re.search(r"(?i)\bamd\b|(?<![a-z])mi\d{3}", gpu) is not None
+
+
+def resource_of(gpu: str) -> str:
+    """The name by which a device plugin offers that GPU.
+
+    >>> resource_of("h100_sxm"), resource_of("h100_sxm:3g.40gb"), resource_of("mi300x")
+    ('nvidia.com/gpu', 'nvidia.com/mig-3g.40gb', 'amd.com/gpu')
+    """
+    _, _, profile = gpu.partition(":")
+    return "amd.com/gpu" if _amd(gpu) else f"nvidia.com/mig-{profile}" if profile else "nvidia.com/gpu"
+
 
 def start_s(r: Resolved) -> float:
     """From the start of its container, which is when a startup probe begins, to a pod's readiness, nothing cached [s]."""
@@ -50,7 +78,7 @@ def manifests(
     """Manifests of deployment ``index``, validated.
 
     Args:
-        image: of the container; None: vllm/vllm-openai of the deployment's vLLM version.
+        image: of the container; None: vllm/vllm-openai of the deployment's vLLM version, for AMD GPUs vllm/vllm-openai-rocm.
         model_id: what vLLM loads, where the catalog knows no Hugging Face id.
         prometheus: its address, for KEDA.
 
@@ -59,7 +87,7 @@ def manifests(
     """
     r = resolve_deployment(scenario, index)
     name = _dns(r.config.name)
-    image = image or f"vllm/vllm-openai:v{r.settings.version}.0"
+    image = image or f"vllm/vllm-openai{'-rocm' if _amd(r.gpu.name) else ''}:v{r.settings.version}.0"
     per_node = _gpus_per_node(scenario, r)
     nodes, join = _nodes(r, per_node)
     pod = _pod(r, name, image, [*serve_arguments(r.config, model_id), *join], math.ceil(r.gpus / nodes))
@@ -148,19 +176,30 @@ def _pod(r: Resolved, name: str, image: str, arguments: list[str], gpus: int) ->
     """The pod's spec: probes with the times of the cold start, shared memory for tensor parallelism, time to drain."""
     probe = {"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": PERIOD_S}
     cold = MARGIN * start_s(r)
+    devices = {resource_of(r.gpu.name): str(gpus)}
     container = {
         "name": "vllm", "image": image, "command": ["vllm", "serve"], "args": [*arguments, "--port", str(PORT)],
         "ports": [{"name": "http", "containerPort": PORT}],
-        "resources": {"limits": {"nvidia.com/gpu": str(gpus)}, "requests": {"nvidia.com/gpu": str(gpus)}},
+        "resources": {"limits": devices, "requests": devices},
         "startupProbe": {**probe, "failureThreshold": max(3, math.ceil(cold / PERIOD_S))},
         "readinessProbe": {**probe, "failureThreshold": 3},
         "livenessProbe": {**probe, "failureThreshold": 6},
         "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}],
     }  # fmt: skip
     return {
-        "terminationGracePeriodSeconds": math.ceil(r.config.pod.drain_s), "containers": [container],
+        **_product(r.gpu.name), "terminationGracePeriodSeconds": math.ceil(r.config.pod.drain_s), "containers": [container],
         "volumes": [{"name": "shm", "emptyDir": {"medium": "Memory"}}],
     }  # fmt: skip
+
+
+def _product(gpu: str) -> dict[str, Any]:
+    """Prefers nodes of that GPU; not more than that, as a cluster may lack the label."""
+    product = PRODUCTS.get(gpu.partition(":")[0])
+    if product is None:
+        return {}
+    wanted = {"key": "nvidia.com/gpu.product", "operator": "In", "values": [product]}
+    term = {"weight": 100, "preference": {"matchExpressions": [wanted]}}
+    return {"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [term]}}}
 
 
 def _replicas(r: Resolved) -> dict[str, int]:
