@@ -38,7 +38,7 @@ def test_a_deployment():
             "weights_bytes_per_s": 1e9,
         }
     )
-    made = by_kind(manifests(s))
+    made = by_kind(manifests(s, weights_claim="weights"))
     assert set(made) == {"Deployment", "Service", "PodDisruptionBudget"}
     spec = made["Deployment"]["spec"]
     pod = spec["template"]["spec"]
@@ -83,7 +83,7 @@ def test_hpa_as_simulated():
 def test_keda_as_simulated():
     keda = {
         "kind": "keda",
-        "min_replicas": 0,
+        "min_replicas": 1,
         "max_replicas": 5,
         "metric": "queue_depth",
         "threshold": 4,
@@ -94,7 +94,7 @@ def test_keda_as_simulated():
     spec = by_kind(manifests(scenario(autoscaler=keda), prometheus="http://prometheus:9090"))["ScaledObject"][
         "spec"
     ]
-    assert (spec["minReplicaCount"], spec["maxReplicaCount"], spec["cooldownPeriod"]) == (0, 5, 200)
+    assert (spec["minReplicaCount"], spec["maxReplicaCount"], spec["cooldownPeriod"]) == (1, 5, 200)
     assert spec["triggers"][0]["metadata"]["query"] == 'sum(vllm:num_requests_waiting{app="my-chat"})'
     with pytest.raises(ServelabError, match="'kpa' needs Knative"):
         manifests(scenario(autoscaler={"kind": "kpa", "max_replicas": 3, "target": 4}))
@@ -121,7 +121,7 @@ def test_a_pod_over_two_nodes_is_a_group():
 def test_schemas_find_faults():
     made = by_kind(
         manifests(
-            scenario(autoscaler={"kind": "keda", "metric": "queue_depth", "threshold": 4}),
+            scenario(autoscaler={"kind": "keda", "min_replicas": 1, "metric": "queue_depth", "threshold": 4}),
             prometheus="http://p",
         )
     )
@@ -161,7 +161,9 @@ def test_command(tmp_path):
         "PodDisruptionBudget",
     ] and "&id" not in text
     assert text.startswith("# Written by servelab") and to_yaml(manifests(Scenario.load(file))) in text
-    assert run().exit_code == 2 and run("--overwrite").exit_code == 0
+    assert "Secret hf-token" in text.split("apiVersion")[0]
+    assert run().exit_code == 2 and run("--overwrite", "--weights-claim", "w").exit_code == 0
+    assert "hf-token" not in (tmp_path / "k8s/my-chat.yaml").read_text()
     assert "vllm" in run("--overwrite", "--set", "deployments.0.serving.kind=triton").output
 
 
@@ -237,3 +239,58 @@ def test_gpus_have_the_names_of_their_device_plugins(gpu, resource, image, produ
 
 def test_products_are_of_the_catalog():
     assert set(PRODUCTS) <= set(load_gpus())
+
+
+def pod_of(deployment, **options):
+    return by_kind(manifests(scenario(**deployment), **options))["Deployment"]["spec"]["template"]["spec"]
+
+
+def test_weights_of_a_claim_are_served_from_there():
+    pod = pod_of({}, weights_claim="weights")
+    (container,) = pod["containers"]
+    name = "meta-llama/Llama-3.1-8B"
+    assert container["args"][0] == f"/models/{name}"
+    assert container["args"][container["args"].index("--served-model-name") + 1] == name
+    assert {"name": "weights", "mountPath": "/models", "readOnly": True} in container["volumeMounts"]
+    assert pod["volumes"][1]["persistentVolumeClaim"] == {"claimName": "weights", "readOnly": True}
+    assert "env" not in container
+    path = pod_of({}, weights_claim="weights", model_id="/models/own")["containers"][0]["args"]
+    assert path[0] == "/models/own" and "--served-model-name" not in path
+    with pytest.raises(ServelabError, match="--weights-claim 'My claim'"):
+        pod_of({}, weights_claim="My claim")
+
+
+def test_weights_without_a_claim_are_downloaded_in_the_time_of_the_probe():
+    slow = {"pod": {"weights_bytes": 1e12, "weights_bytes_per_s": 1e8}}
+    pod = pod_of(slow)
+    (container,) = pod["containers"]
+    cold_s = start_s(resolve_deployment(scenario(**slow), 0)) + 1e4
+    assert container["startupProbe"]["failureThreshold"] * PERIOD_S >= MARGIN * cold_s
+    secret = {"name": "hf-token", "key": "token", "optional": True}
+    assert container["env"] == [{"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": secret}}]
+    assert container["volumeMounts"][1] == {"name": "weights", "mountPath": "/root/.cache/huggingface"}
+    assert pod["volumes"][1] == {"name": "weights", "emptyDir": {}}
+
+
+def test_weights_in_the_image_need_that_image():
+    inside = {"pod": {"weights": "image"}}
+    with pytest.raises(ServelabError, match=r"pod.weights='image': vLLM's own image has no weights.*--image"):
+        pod_of(inside)
+    with pytest.raises(ServelabError, match="nothing would read --weights-claim 'w'"):
+        pod_of(inside, image="own:1", weights_claim="w")
+    pod = pod_of(inside, image="own:1")
+    assert len(pod["volumes"]) == 1 and "env" not in pod["containers"][0]
+
+
+@pytest.mark.parametrize("bounds", [{}, {"min_replicas": 1, "idle_replica_count": 0}])
+def test_keda_could_not_wake_from_zero(bounds):
+    keda = {"kind": "keda", "metric": "queue_depth", "threshold": 4, **bounds}
+    with pytest.raises(ServelabError, match=r"autoscaler\.\w+=0: .*'queue_depth'.*never wakes"):
+        manifests(scenario(autoscaler=keda), prometheus="http://p")
+
+
+def test_a_rollout_that_can_replace_no_pod_is_refused():
+    for surge, unavailable in ((0, 0), (0.001, 0)):
+        with pytest.raises(ServelabError, match=r"rollout.max_surge=.* and rollout.max_unavailable=0 "):
+            pod_of({"rollout": {"at_s": 10, "max_surge": surge, "max_unavailable": unavailable}})
+    pod_of({"rollout": {"at_s": 10, "max_surge": 0, "max_unavailable": 1}})

@@ -117,11 +117,14 @@ def kubernetes(
     ] = None,
     namespace: Annotated[str, typer.Option(help="namespace")] = "default",
     prometheus: Annotated[str | None, typer.Option(help="address of Prometheus, for KEDA")] = None,
+    weights_claim: Annotated[
+        str | None, typer.Option(help="PersistentVolumeClaim with the weights; none: pods download them")
+    ] = None,
     set_: Override = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write Kubernetes manifests of the deployments, checked against schemas."""
-    from simulator.export.kubernetes import manifests, to_yaml
+    from simulator.export.kubernetes import DOWNLOADS, manifests, to_yaml
     from simulator.export.validate_manifests import CUSTOM, FALLBACK
     from simulator.scenario import Scenario
 
@@ -131,7 +134,13 @@ def kubernetes(
         names: dict[Path, str] = {}
         for i in _chosen(loaded, deployment, several=True):
             made = manifests(
-                loaded, i, image=image, model_id=model_id, namespace=namespace, prometheus=prometheus
+                loaded,
+                i,
+                image=image,
+                model_id=model_id,
+                namespace=namespace,
+                prometheus=prometheus,
+                weights_claim=weights_claim,
             )
             file, own = out / f"{made[0]['metadata']['name']}.yaml", loaded.deployments[i].name
             if file in files:
@@ -145,9 +154,9 @@ def kubernetes(
             )
         out.mkdir(parents=True, exist_ok=True)
         for file, made in files.items():
-            file.write_text(
-                to_yaml(made, f"Written by servelab from {scenario.name}. kubectl apply -f {file.name}")
-            )
+            about = f"Written by servelab from {scenario.name}. kubectl apply -f {file.name}"
+            text = to_yaml(made)
+            file.write_text(to_yaml(made, f"{about}\n{DOWNLOADS}" if "HF_TOKEN" in text else about))
             kinds = ", ".join(m["kind"] for m in made)
             typer.echo(f"wrote {file}: {kinds}, valid")
         if any(m["kind"] in CUSTOM for made in files.values() for m in made):

@@ -22,6 +22,15 @@ from simulator.resolved import Resolved, resolve_deployment
 from simulator.scenario import Scenario
 
 PORT, PERIOD_S, MARGIN = 8000, 10, 1.5
+MODELS, HUB_CACHE = (
+    "/models",
+    "/root/.cache/huggingface",
+)  # where a claim is mounted; where vLLM's image keeps downloads
+DOWNLOADS = (
+    "Every new pod downloads the weights from the Hugging Face Hub; for a gated model with the token in the Secret hf-token, key token:\n"
+    "kubectl create secret generic hf-token --from-literal=token=hf_...\n"
+    "--weights-claim has them read from a volume instead."
+)
 # what Prometheus has of vLLM and DCGM; the adapter must offer the name on the left for pods, the query is for totals
 SERIES = {
     "concurrency": ("vllm_requests_in_pod", "sum(vllm:num_requests_running{{{0}}}) + sum(vllm:num_requests_waiting{{{0}}})"),
@@ -60,12 +69,15 @@ def resource_of(gpu: str) -> str:
     return "amd.com/gpu" if _amd(gpu) else f"nvidia.com/mig-{profile}" if profile else "nvidia.com/gpu"
 
 
-def start_s(r: Resolved) -> float:
-    """From the start of its container, which is when a startup probe begins, to a pod's readiness, nothing cached [s]."""
+def start_s(r: Resolved, download: bool = False) -> float:
+    """From the start of its container, which is when a startup probe begins, to a pod's readiness, nothing cached [s].
+
+    With ``download``, weights are written to the node's disk before they are read, at the same rate.
+    """
     weights = r.config.pod.weights_bytes
     size = r.settings.capacity.weight_bytes * r.gpus if weights is None else weights
     return sum(
-        s
+        s * (2 if download and phase == "weights" else 1)
         for phase, s in chain(r.config.pod, size)
         if phase not in ("node", "driver", "image_pull", "image_extract")
     )
@@ -73,7 +85,7 @@ def start_s(r: Resolved) -> float:
 
 def manifests(
     scenario: Scenario, index: int = 0, *, image: str | None = None, model_id: str | None = None, namespace: str = "default",
-    prometheus: str | None = None,
+    prometheus: str | None = None, weights_claim: str | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Manifests of deployment ``index``, validated.
 
@@ -81,16 +93,23 @@ def manifests(
         image: of the container; None: vllm/vllm-openai of the deployment's vLLM version, for AMD GPUs vllm/vllm-openai-rocm.
         model_id: what vLLM loads, where the catalog knows no Hugging Face id.
         prometheus: its address, for KEDA.
+        weights_claim: a PersistentVolumeClaim with the weights, a folder named as the model is; None: each pod downloads them.
 
     Raises ServelabError for what cannot be deployed so: a serving kind that is not vLLM's, autoscalers without a Kubernetes
-    object (kpa needs Knative, scheduled a CronJob), a KEDA trigger without ``prometheus``, a manifest that its schema refuses.
+    object (kpa needs Knative, scheduled a CronJob), a KEDA trigger without ``prometheus`` or from zero replicas, a rollout that can
+    replace no pod, weights in an image that is not given, a manifest that its schema refuses.
     """
     r = resolve_deployment(scenario, index)
     name = _dns(r.config.name)
+    _check_weights(r, image, weights_claim)
     image = image or f"vllm/vllm-openai{'-rocm' if _amd(r.gpu.name) else ''}:v{r.settings.version}.0"
     per_node = _gpus_per_node(scenario, r)
     nodes, join = _nodes(r, per_node)
-    pod = _pod(r, name, image, [*serve_arguments(r.config, model_id), *join], math.ceil(r.gpus / nodes))
+    arguments = [*serve_arguments(r.config, model_id), *join]
+    if weights_claim is not None and not arguments[0].startswith("/"):
+        model = arguments[0].removeprefix("./")
+        arguments = [f"{MODELS}/{model}", *arguments[1:], "--served-model-name", model]
+    pod = _pod(r, name, image, arguments, math.ceil(r.gpus / nodes), weights_claim)
     meta = {"name": name, "namespace": namespace, "labels": {"app": name}}
     made = [
         _group(r, meta, pod, nodes, name) if nodes > 1 else _deployment(r, meta, pod, name),
@@ -172,10 +191,42 @@ def _nodes(r: Resolved, per_node: int) -> tuple[int, list[str]]:
     return nodes, ["--data-parallel-size-local", str(ranks // nodes), "--data-parallel-backend", "ray"]
 
 
-def _pod(r: Resolved, name: str, image: str, arguments: list[str], gpus: int) -> dict[str, Any]:
-    """The pod's spec: probes with the times of the cold start, shared memory for tensor parallelism, time to drain."""
+def _check_weights(r: Resolved, image: str | None, claim: str | None) -> None:
+    inside = f"deployment {r.config.name!r}: pod.weights='image'"
+    if claim is not None:
+        if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", claim):
+            raise ServelabError(
+                f"--weights-claim {claim!r}: expected the name of a PersistentVolumeClaim: a-z, 0-9, - and . only"
+            )
+        if r.config.pod.weights == "image":
+            raise ServelabError(f"{inside}, so nothing would read --weights-claim {claim!r}; leave one out")
+    elif r.config.pod.weights == "image" and image is None:
+        raise ServelabError(
+            f"{inside}: vLLM's own image has no weights; give one that has them (--image NAME)"
+        )
+
+
+def _weights(r: Resolved, claim: str | None) -> tuple[dict[str, Any] | None, dict[str, Any], bool]:
+    """Where weights come from: a volume, what the container has for it, and whether it is a download."""
+    if r.config.pod.weights == "image":
+        return None, {}, False
+    mount: dict[str, Any] = {"name": "weights", "mountPath": HUB_CACHE}
+    if claim is not None:
+        mount |= {"mountPath": MODELS, "readOnly": True}
+        source = {"name": "weights", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
+        return source, {"volumeMounts": [mount]}, False
+    secret = {"name": "hf-token", "key": "token", "optional": True}
+    env = [{"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": secret}}]
+    return {"name": "weights", "emptyDir": {}}, {"env": env, "volumeMounts": [mount]}, True
+
+
+def _pod(
+    r: Resolved, name: str, image: str, arguments: list[str], gpus: int, claim: str | None
+) -> dict[str, Any]:
+    """The pod's spec: probes with the times of the cold start, weights, shared memory for tensor parallelism, time to drain."""
+    volume, has, download = _weights(r, claim)
     probe = {"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": PERIOD_S}
-    cold = MARGIN * start_s(r)
+    cold = MARGIN * start_s(r, download)
     devices = {resource_of(r.gpu.name): str(gpus)}
     container = {
         "name": "vllm", "image": image, "command": ["vllm", "serve"], "args": [*arguments, "--port", str(PORT)],
@@ -184,11 +235,11 @@ def _pod(r: Resolved, name: str, image: str, arguments: list[str], gpus: int) ->
         "startupProbe": {**probe, "failureThreshold": max(3, math.ceil(cold / PERIOD_S))},
         "readinessProbe": {**probe, "failureThreshold": 3},
         "livenessProbe": {**probe, "failureThreshold": 6},
-        "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}],
+        **has, "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}, *has.get("volumeMounts", [])],
     }  # fmt: skip
     return {
         **_product(r.gpu.name), "terminationGracePeriodSeconds": math.ceil(r.config.pod.drain_s), "containers": [container],
-        "volumes": [{"name": "shm", "emptyDir": {"medium": "Memory"}}],
+        "volumes": [{"name": "shm", "emptyDir": {"medium": "Memory"}}, *([volume] if volume else [])],
     }  # fmt: skip
 
 
@@ -215,8 +266,13 @@ def _deployment(r: Resolved, meta: dict[str, Any], pod: dict[str, Any], name: st
     }
     roll = r.config.rollout
     if roll is not None:
-        share = lambda x: f"{x:.0%}" if x < 1 else int(x)
-        spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": share(roll.max_surge), "maxUnavailable": share(roll.max_unavailable)}}  # fmt: skip
+        surge, unavailable = (f"{x:.0%}" if x < 1 else int(x) for x in (roll.max_surge, roll.max_unavailable))
+        if surge == unavailable == "0%":
+            raise ServelabError(
+                f"deployment {r.config.name!r}: rollout.max_surge={roll.max_surge:g} and rollout.max_unavailable="
+                f"{roll.max_unavailable:g} are both 0 %: Kubernetes refuses that; one must be 0.01 or more"
+            )
+        spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}  # fmt: skip
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": spec}
 
 
@@ -290,6 +346,12 @@ def _keda(
 ) -> dict[str, Any]:
     if prometheus is None:
         raise ServelabError("KEDA asks Prometheus for its metric: give its address (--prometheus http://...)")
+    for field in ("min_replicas", "idle_replica_count"):
+        if getattr(c, field) == 0:
+            raise ServelabError(
+                f"{name}: autoscaler.{field}=0: pods themselves write {c.metric!r}, so at zero replicas KEDA finds no series "
+                "and never wakes them; keep at least one (min_replicas from 1 on, no idle_replica_count)"
+            )
     spec: dict[str, Any] = {
         "scaleTargetRef": target, "minReplicaCount": c.min_replicas, "maxReplicaCount": c.max_replicas,
         "pollingInterval": c.polling_interval_s, "cooldownPeriod": int(c.cooldown_period_s),
@@ -301,6 +363,4 @@ def _keda(
                          "activationThreshold": f"{c.activation_threshold:g}"},
         }],
     }  # fmt: skip
-    if c.idle_replica_count is not None:
-        spec["idleReplicaCount"] = c.idle_replica_count
     return {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": meta, "spec": spec}
