@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from simulator.catalog import GpuSpec, ModelSpec, find_gpu, find_model
+from simulator.catalog.profile import load_profiles
 from simulator.cluster.admission import AdmissionConfig
 from simulator.cluster.autoscaler import AutoscalerConfig
 from simulator.cluster.autoscaler.none import NoneConfig
@@ -256,7 +257,12 @@ class Scenario(_Part):
         """The scenario as a file; with ``folder``, its relative paths are made to start there."""
         mapping = self.to_mapping()
         if folder is not None:
-            for part, key in [(mapping["workload"], "path"), *((d, "model") for d in mapping["deployments"])]:
+            named = [(mapping["workload"], "path"), (mapping["prices"], "file")]
+            for d in mapping["deployments"]:
+                named.append((d, "model"))
+                if d["step_time"].get("name") not in load_profiles():
+                    named.append((d["step_time"], "name"))
+            for part, key in named:
                 target = self._base_dir / part[key] if isinstance(part.get(key), str) else None
                 if target is not None and target.exists():
                     part[key] = os.path.relpath(target, folder)

@@ -205,6 +205,10 @@ def test_a_real_command_is_read():
         "env A=1 python3.12 -m vllm.entrypoints.openai.api_server --model=Qwen/Qwen3-8B",
         "exec python -m vllm.entrypoints.cli.main serve Qwen/Qwen3-8B",
         "uv run vllm serve Qwen/Qwen3-8B",
+        "uv run --with vllm vllm serve Qwen/Qwen3-8B",
+        "sudo -E vllm serve Qwen/Qwen3-8B",
+        "env -u X vllm serve Qwen/Qwen3-8B",
+        "env A=1 vllm serve Qwen/Qwen3-8B",
     ],
 )
 def test_ways_to_start_vllm(start):
@@ -223,7 +227,8 @@ def test_ways_to_start_vllm(start):
         ("vllm serve Qwen/Qwen3-8B -dp 0", "--data-parallel-size: expected a whole number from 1 on, got '0'"),
         ("vllm serve Qwen/Qwen3-8Z", r"'Qwen/Qwen3-8Z' is not in the catalog \(did you mean 'Qwen/Qwen3-8B'"),
         ("vllm serve Qwen/Qwen3-8B stray", "'stray' belongs to no flag"),
-        ("vllm serve Qwen/Qwen3-8B --config a.yaml", "--config: its flags are in a file"),
+        ("vllm serve Qwen/Qwen3-8B --config a.yaml", "--config: config files are not read"),
+        ("vllm serve --config c.yaml", "--config: config files are not read"),
         ("vllm serve Qwen/Qwen3-8B --headless", "--headless: give the leader's command"),
         ("vllm serve --port 1", "names no model"),
         ("vllm bench serve", "expected `vllm serve MODEL"),

@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from simulator.catalog import data_folder
+from simulator.catalog.profile import load_profiles
 from simulator.cli import app
 from simulator.errors import ServelabError
 from simulator.export.decision import as_html, as_markdown
@@ -425,6 +427,28 @@ def test_commands(question, tmp_path):
     assert "expected field=[value, value]" in invoke("sweep", file, "--grid", "replicas").output
     hopeless = invoke("plan", question, "--set", "slo.tpot_s=0.0001", "--backend", "serial", "--quiet")
     assert hopeless.exit_code == 3 and "no plan holds" in hopeless.output and "closest" in hopeless.output
+
+
+def test_a_scenario_written_elsewhere_finds_its_files(tmp_path):
+    here, out = tmp_path / "here", tmp_path / "there" / "out"
+    here.mkdir()
+    out.mkdir(parents=True)
+    rows = (data_folder() / "prices.csv").read_text().splitlines()
+    (here / "prices.csv").write_text("\n".join(rows[:1] + [r for r in rows if "h100_sxm" in r]))
+    shipped = min(load_profiles())
+    (here / "own.json").write_text(load_profiles()[shipped].to_json())
+    (here / shipped).mkdir()  # no profile: a name of the catalog is one
+    d = scenario(rate=1, duration_s=10).to_mapping()
+    first = d["deployments"][0]
+    steps = ({"kind": "profile", "name": "own.json"}, {"kind": "profile", "name": shipped})
+    made = [{**first, "name": f"d{i}", "step_time": t} for i, t in enumerate(steps)]
+    s = Scenario.of({**d, "prices": {"file": "prices.csv"}, "deployments": made}, here)
+    (out / "scenario.yaml").write_text(s.to_yaml(out))
+    again = Scenario.load(out / "scenario.yaml")
+    assert again.prices.file == "../../here/prices.csv"
+    assert [x.step_time.name for x in again.deployments] == ["../../here/own.json", shipped]
+    told = invoke("run", out / "scenario.yaml", "--set", "slo={e2el_s: 9999}")
+    assert told.exit_code == 0, told.output
 
 
 def test_decision_record_of_the_example_question(question):

@@ -1,7 +1,7 @@
 """``servelab export``: what `run --out` wrote as files that other tools read, and a scenario as what runs it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -117,31 +117,46 @@ def kubernetes(
     ] = None,
     namespace: Annotated[str, typer.Option(help="namespace")] = "default",
     prometheus: Annotated[str | None, typer.Option(help="address of Prometheus, for KEDA")] = None,
+    weights_claim: Annotated[
+        str | None, typer.Option(help="PersistentVolumeClaim with the weights; none: pods download them")
+    ] = None,
     set_: Override = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write Kubernetes manifests of the deployments, checked against schemas."""
-    from simulator.export.kubernetes import manifests, to_yaml
+    from simulator.export.kubernetes import DOWNLOADS, manifests, to_yaml
     from simulator.export.validate_manifests import CUSTOM, FALLBACK
     from simulator.scenario import Scenario
 
     try:
         loaded = Scenario.load(scenario, set_ or [])
-        files = {}
+        files: dict[Path, list[dict[str, Any]]] = {}
+        names: dict[Path, str] = {}
         for i in _chosen(loaded, deployment, several=True):
             made = manifests(
-                loaded, i, image=image, model_id=model_id, namespace=namespace, prometheus=prometheus
+                loaded,
+                i,
+                image=image,
+                model_id=model_id,
+                namespace=namespace,
+                prometheus=prometheus,
+                weights_claim=weights_claim,
             )
-            files[out / f"{made[0]['metadata']['name']}.yaml"] = made
+            file, own = out / f"{made[0]['metadata']['name']}.yaml", loaded.deployments[i].name
+            if file in files:
+                raise ServelabError(
+                    f"deployments {names[file]!r} and {own!r} would both be {file.stem!r} in Kubernetes; rename one"
+                )
+            files[file], names[file] = made, own
         if there := [f for f in files if f.exists() and not overwrite]:
             raise ServelabError(
                 f"file {str(there[0])!r} exists already; name another folder, or add --overwrite"
             )
         out.mkdir(parents=True, exist_ok=True)
         for file, made in files.items():
-            file.write_text(
-                to_yaml(made, f"Written by servelab from {scenario.name}. kubectl apply -f {file.name}")
-            )
+            about = f"Written by servelab from {scenario.name}. kubectl apply -f {file.name}"
+            text = to_yaml(made)
+            file.write_text(to_yaml(made, f"{about}\n{DOWNLOADS}" if "HF_TOKEN" in text else about))
             kinds = ", ".join(m["kind"] for m in made)
             typer.echo(f"wrote {file}: {kinds}, valid")
         if any(m["kind"] in CUSTOM for made in files.values() for m in made):

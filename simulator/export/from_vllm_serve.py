@@ -21,7 +21,7 @@ from simulator.errors import ServelabError, nearest
 from simulator.scenario import Scenario
 
 MODULES = ("vllm.entrypoints.openai.api_server", "vllm.entrypoints.cli.main")
-WRAPPERS = ("env", "exec", "nohup", "sudo", "uv", "run")
+SET = re.compile(r"([A-Za-z_]\w*)=")
 QUIET = re.compile(
     r"(?!VLLM_)|VLLM_(API_KEY|LOGGING_\w+|\w*CACHE\w*|DO_NOT_TRACK|NO_USAGE_STATS|PORT|HOST_IP)$"
 )
@@ -77,17 +77,13 @@ def _words(command: str) -> tuple[list[str], list[str]]:
     for word in words:
         if word in ("|", "||", "&&", ";", "&") or re.match(r"\d?[<>]", word):
             raise ServelabError(f"the command holds {word!r}: give the vllm serve command alone")
-    names: list[str] = []
     for i, word in enumerate(words):
-        if re.match(r"[A-Za-z_]\w*=", word):
-            names.append(word.split("=", 1)[0])
-        elif Path(word).name == "vllm" and words[i + 1 : i + 2] == ["serve"]:
+        after, names = words[i + 1 : i + 2], [found[1] for w in words[:i] if (found := SET.match(w))]
+        if Path(word).name == "vllm" and after == ["serve"]:
             return names, words[i + 2 :]
-        elif word == "-m" and words[i + 1 : i + 2] and words[i + 1] in MODULES:
+        if word == "-m" and after and after[0] in MODULES:
             rest = words[i + 2 :]
-            return names, rest[1:] if words[i + 1] == MODULES[1] and rest[:1] == ["serve"] else rest
-        elif Path(word).name not in WRAPPERS and not re.fullmatch(r"python[\d.]*", Path(word).name):
-            break
+            return names, rest[1:] if after[0] == MODULES[1] and rest[:1] == ["serve"] else rest
     start = command.strip().split("\n")[0][:60]
     raise ServelabError(f"expected `vllm serve MODEL ...` or `python -m {MODULES[0]} ...`, got {start!r}")
 
@@ -169,17 +165,17 @@ def scenario_from_serve(
     names, arguments = _words(command)
     given = given_flags(arguments)
     model = given.pop("model_tag", given.get("--model"))
-    if model is None:
-        raise ServelabError("the command names no model: expected vllm serve MODEL ...")
     table = load_serve_flags()
     for flag in given:
         if table[flag]["effect"] == "refused":
             reason = (
-                "its flags are in a file: write them out"
+                "config files are not read: write its flags out in the command"
                 if flag == "--config"
                 else "give the leader's command"
             )
             raise ServelabError(f"{flag}: {reason}")
+    if model is None:
+        raise ServelabError("the command names no model: expected vllm serve MODEL ...")
     engine = _engine(given, version)
     deployment: dict[str, Any] = {
         "name": name, "model": model, "gpu": gpu,

@@ -6,6 +6,8 @@ namespace, where Prometheus is) is an argument.
 """
 
 import math
+import re
+import shlex
 from typing import Any
 
 import yaml
@@ -20,6 +22,15 @@ from simulator.resolved import Resolved, resolve_deployment
 from simulator.scenario import Scenario
 
 PORT, PERIOD_S, MARGIN = 8000, 10, 1.5
+MODELS, HUB_CACHE = (
+    "/models",
+    "/root/.cache/huggingface",
+)  # where a claim is mounted; where vLLM's image keeps downloads
+DOWNLOADS = (
+    "Every new pod downloads the weights from the Hugging Face Hub; for a gated model with the token in the Secret hf-token, key token:\n"
+    "kubectl create secret generic hf-token --from-literal=token=hf_...\n"
+    "--weights-claim has them read from a volume instead."
+)
 # what Prometheus has of vLLM and DCGM; the adapter must offer the name on the left for pods, the query is for totals
 SERIES = {
     "concurrency": ("vllm_requests_in_pod", "sum(vllm:num_requests_running{{{0}}}) + sum(vllm:num_requests_waiting{{{0}}})"),
@@ -30,13 +41,43 @@ SERIES = {
     "duty_cycle": ("dcgm_fi_dev_gpu_util_share", "sum(DCGM_FI_DEV_GPU_UTIL{{{0}}}) / 100"),
 }  # fmt: skip
 
+# what NVIDIA's GPU feature discovery writes into the label nvidia.com/gpu.product, by catalog name; a slice has that of its GPU
+PRODUCTS = {
+    "a100_pcie": "NVIDIA-A100-80GB-PCIe", "a100_sxm": "NVIDIA-A100-SXM4-80GB", "a100_sxm_40gb": "NVIDIA-A100-SXM4-40GB",
+    "a30": "NVIDIA-A30", "a6000": "NVIDIA-RTX-A6000", "b200_sxm": "NVIDIA-B200", "h100_pcie": "NVIDIA-H100-PCIe",
+    "h100_sxm": "NVIDIA-H100-80GB-HBM3", "h200_sxm": "NVIDIA-H200", "l4": "NVIDIA-L4", "l40s": "NVIDIA-L40S",
+    "rtx_4090": "NVIDIA-GeForce-RTX-4090",
+}  # fmt: skip
 
-def start_s(r: Resolved) -> float:
-    """From the start of its container, which is when a startup probe begins, to a pod's readiness, nothing cached [s]."""
+
+def _amd(gpu: str) -> bool:
+    """Whether a GPU of that name is AMD's: an Instinct.
+
+    >>> _amd("mi300x"), _amd("AMD Instinct MI325X"), _amd("h100_sxm"), _amd("h100_sxm:3g.40gb")
+    (True, True, False, False)
+    """
+    return re.search(r"(?i)\bamd\b|(?<![a-z])mi\d{3}", gpu) is not None
+
+
+def resource_of(gpu: str) -> str:
+    """The name by which a device plugin offers that GPU.
+
+    >>> resource_of("h100_sxm"), resource_of("h100_sxm:3g.40gb"), resource_of("mi300x")
+    ('nvidia.com/gpu', 'nvidia.com/mig-3g.40gb', 'amd.com/gpu')
+    """
+    _, _, profile = gpu.partition(":")
+    return "amd.com/gpu" if _amd(gpu) else f"nvidia.com/mig-{profile}" if profile else "nvidia.com/gpu"
+
+
+def start_s(r: Resolved, download: bool = False) -> float:
+    """From the start of its container, which is when a startup probe begins, to a pod's readiness, nothing cached [s].
+
+    With ``download``, weights are written to the node's disk before they are read, at the same rate.
+    """
     weights = r.config.pod.weights_bytes
     size = r.settings.capacity.weight_bytes * r.gpus if weights is None else weights
     return sum(
-        s
+        s * (2 if download and phase == "weights" else 1)
         for phase, s in chain(r.config.pod, size)
         if phase not in ("node", "driver", "image_pull", "image_extract")
     )
@@ -44,24 +85,31 @@ def start_s(r: Resolved) -> float:
 
 def manifests(
     scenario: Scenario, index: int = 0, *, image: str | None = None, model_id: str | None = None, namespace: str = "default",
-    prometheus: str | None = None,
+    prometheus: str | None = None, weights_claim: str | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Manifests of deployment ``index``, validated.
 
     Args:
-        image: of the container; None: vllm/vllm-openai of the deployment's vLLM version.
+        image: of the container; None: vllm/vllm-openai of the deployment's vLLM version, for AMD GPUs vllm/vllm-openai-rocm.
         model_id: what vLLM loads, where the catalog knows no Hugging Face id.
         prometheus: its address, for KEDA.
+        weights_claim: a PersistentVolumeClaim with the weights, a folder named as the model is; None: each pod downloads them.
 
     Raises ServelabError for what cannot be deployed so: a serving kind that is not vLLM's, autoscalers without a Kubernetes
-    object (kpa needs Knative, scheduled a CronJob), a KEDA trigger without ``prometheus``, a manifest that its schema refuses.
+    object (kpa needs Knative, scheduled a CronJob), a KEDA trigger without ``prometheus`` or from zero replicas, a rollout that can
+    replace no pod, weights in an image that is not given, a manifest that its schema refuses.
     """
     r = resolve_deployment(scenario, index)
     name = _dns(r.config.name)
-    image = image or f"vllm/vllm-openai:v{r.settings.version}.0"
+    _check_weights(r, image, weights_claim)
+    image = image or f"vllm/vllm-openai{'-rocm' if _amd(r.gpu.name) else ''}:v{r.settings.version}.0"
     per_node = _gpus_per_node(scenario, r)
-    nodes = math.ceil(r.gpus / per_node)
-    pod = _pod(r, name, image, serve_arguments(r.config, model_id), min(r.gpus, per_node))
+    nodes, join = _nodes(r, per_node)
+    arguments = [*serve_arguments(r.config, model_id), *join]
+    if weights_claim is not None and not arguments[0].startswith("/"):
+        model = arguments[0].removeprefix("./")
+        arguments = [f"{MODELS}/{model}", *arguments[1:], "--served-model-name", model]
+    pod = _pod(r, name, image, arguments, math.ceil(r.gpus / nodes), weights_claim)
     meta = {"name": name, "namespace": namespace, "labels": {"app": name}}
     made = [
         _group(r, meta, pod, nodes, name) if nodes > 1 else _deployment(r, meta, pod, name),
@@ -121,36 +169,110 @@ def _gpus_per_node(scenario: Scenario, r: Resolved) -> int:
     return max(mine) if mine else r.gpu.gpus_per_node
 
 
-def _pod(r: Resolved, name: str, image: str, arguments: list[str], gpus: int) -> dict[str, Any]:
-    """The pod's spec: probes with the times of the cold start, shared memory for tensor parallelism, time to drain."""
+def _nodes(r: Resolved, per_node: int) -> tuple[int, list[str]]:
+    """How many nodes a pod's GPUs span, all with as many of them, and the flags with which vLLM does so through Ray.
+
+    Raises ServelabError where ranks of data parallelism cannot be spread so: vLLM packs whole ranks, as many on each node.
+    """
+    ranks, each = r.config.data_parallel_size, r.settings.gpus
+    if ranks == 1:
+        nodes = math.ceil(r.gpus / per_node)
+        return nodes, ["--distributed-executor-backend", "ray"] if nodes > 1 else []
+    most = per_node // each
+    nodes = math.ceil(ranks / most) if most else 0
+    if not most or ranks % nodes:
+        reason = f"a node has {per_node}" if not most else f"{nodes} nodes would not have as many ranks each"
+        raise ServelabError(
+            f"deployment {r.config.name!r}: data_parallel_size={ranks} of {each} GPUs each: {reason}; only whole ranks, as many on "
+            "each node, are written"
+        )
+    if nodes == 1:
+        return 1, []
+    return nodes, ["--data-parallel-size-local", str(ranks // nodes), "--data-parallel-backend", "ray"]
+
+
+def _check_weights(r: Resolved, image: str | None, claim: str | None) -> None:
+    inside = f"deployment {r.config.name!r}: pod.weights='image'"
+    if claim is not None:
+        if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", claim):
+            raise ServelabError(
+                f"--weights-claim {claim!r}: expected the name of a PersistentVolumeClaim: a-z, 0-9, - and . only"
+            )
+        if r.config.pod.weights == "image":
+            raise ServelabError(f"{inside}, so nothing would read --weights-claim {claim!r}; leave one out")
+    elif r.config.pod.weights == "image" and image is None:
+        raise ServelabError(
+            f"{inside}: vLLM's own image has no weights; give one that has them (--image NAME)"
+        )
+
+
+def _weights(r: Resolved, claim: str | None) -> tuple[dict[str, Any] | None, dict[str, Any], bool]:
+    """Where weights come from: a volume, what the container has for it, and whether it is a download."""
+    if r.config.pod.weights == "image":
+        return None, {}, False
+    mount: dict[str, Any] = {"name": "weights", "mountPath": HUB_CACHE}
+    if claim is not None:
+        mount |= {"mountPath": MODELS, "readOnly": True}
+        source = {"name": "weights", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
+        return source, {"volumeMounts": [mount]}, False
+    secret = {"name": "hf-token", "key": "token", "optional": True}
+    env = [{"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": secret}}]
+    return {"name": "weights", "emptyDir": {}}, {"env": env, "volumeMounts": [mount]}, True
+
+
+def _pod(
+    r: Resolved, name: str, image: str, arguments: list[str], gpus: int, claim: str | None
+) -> dict[str, Any]:
+    """The pod's spec: probes with the times of the cold start, weights, shared memory for tensor parallelism, time to drain."""
+    volume, has, download = _weights(r, claim)
     probe = {"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": PERIOD_S}
-    cold = MARGIN * start_s(r)
+    cold = MARGIN * start_s(r, download)
+    devices = {resource_of(r.gpu.name): str(gpus)}
     container = {
         "name": "vllm", "image": image, "command": ["vllm", "serve"], "args": [*arguments, "--port", str(PORT)],
         "ports": [{"name": "http", "containerPort": PORT}],
-        "resources": {"limits": {"nvidia.com/gpu": str(gpus)}, "requests": {"nvidia.com/gpu": str(gpus)}},
+        "resources": {"limits": devices, "requests": devices},
         "startupProbe": {**probe, "failureThreshold": max(3, math.ceil(cold / PERIOD_S))},
         "readinessProbe": {**probe, "failureThreshold": 3},
         "livenessProbe": {**probe, "failureThreshold": 6},
-        "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}],
+        **has, "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}, *has.get("volumeMounts", [])],
     }  # fmt: skip
     return {
-        "terminationGracePeriodSeconds": math.ceil(r.config.pod.drain_s), "containers": [container],
-        "volumes": [{"name": "shm", "emptyDir": {"medium": "Memory"}}],
+        **_product(r.gpu.name), "terminationGracePeriodSeconds": math.ceil(r.config.pod.drain_s), "containers": [container],
+        "volumes": [{"name": "shm", "emptyDir": {"medium": "Memory"}}, *([volume] if volume else [])],
     }  # fmt: skip
+
+
+def _product(gpu: str) -> dict[str, Any]:
+    """Prefers nodes of that GPU; not more than that, as a cluster may lack the label."""
+    product = PRODUCTS.get(gpu.partition(":")[0])
+    if product is None:
+        return {}
+    wanted = {"key": "nvidia.com/gpu.product", "operator": "In", "values": [product]}
+    term = {"weight": 100, "preference": {"matchExpressions": [wanted]}}
+    return {"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [term]}}}
+
+
+def _replicas(r: Resolved) -> dict[str, int]:
+    """None where an autoscaler sets them: each apply would undo it."""
+    return {"replicas": r.config.replicas} if r.config.autoscaler.kind == "none" else {}
 
 
 def _deployment(r: Resolved, meta: dict[str, Any], pod: dict[str, Any], name: str) -> dict[str, Any]:
     spec: dict[str, Any] = {
+        **_replicas(r),
         "selector": {"matchLabels": {"app": name}},
         "template": {"metadata": {"labels": {"app": name}}, "spec": pod},
     }
-    if r.config.autoscaler.kind == "none":
-        spec["replicas"] = r.config.replicas
     roll = r.config.rollout
     if roll is not None:
-        share = lambda x: f"{x:.0%}" if x < 1 else int(x)
-        spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": share(roll.max_surge), "maxUnavailable": share(roll.max_unavailable)}}  # fmt: skip
+        surge, unavailable = (f"{x:.0%}" if x < 1 else int(x) for x in (roll.max_surge, roll.max_unavailable))
+        if surge == unavailable == "0%":
+            raise ServelabError(
+                f"deployment {r.config.name!r}: rollout.max_surge={roll.max_surge:g} and rollout.max_unavailable="
+                f"{roll.max_unavailable:g} are both 0 %: Kubernetes refuses that; one must be 0.01 or more"
+            )
+        spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}  # fmt: skip
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": spec}
 
 
@@ -158,9 +280,9 @@ def _group(r: Resolved, meta: dict[str, Any], pod: dict[str, Any], nodes: int, n
     """A pod over several nodes: a leader that serves and workers that join it through Ray, as vLLM's multi-node image does."""
     leader, worker = (dict(pod, containers=[dict(pod["containers"][0])]) for _ in range(2))
     start = "/vllm-workspace/examples/online_serving/multi-node-serving.sh"
-    command = " ".join(["vllm", "serve", *pod["containers"][0]["args"]])
+    command = shlex.join(["vllm", "serve", *pod["containers"][0]["args"]])
     leader["containers"][0] |= {
-        "command": ["sh", "-c"], "args": [f"bash {start} leader --ray_cluster_size=$(LWS_GROUP_SIZE); {command} --distributed-executor-backend ray"]
+        "command": ["sh", "-c"], "args": [f"bash {start} leader --ray_cluster_size=$(LWS_GROUP_SIZE); {command}"]
     }  # fmt: skip
     worker["containers"][0] = {
         k: v for k, v in worker["containers"][0].items() if k not in ("ports", "startupProbe", "readinessProbe", "livenessProbe")
@@ -169,7 +291,7 @@ def _group(r: Resolved, meta: dict[str, Any], pod: dict[str, Any], nodes: int, n
     return {
         "apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet", "metadata": meta,
         "spec": {
-            "replicas": r.config.replicas,
+            **_replicas(r),
             "leaderWorkerTemplate": {
                 "size": nodes, "restartPolicy": "RecreateGroupOnPodRestart",
                 "leaderTemplate": {**label("leader"), "spec": leader}, "workerTemplate": {**label("worker"), "spec": worker},
@@ -224,6 +346,12 @@ def _keda(
 ) -> dict[str, Any]:
     if prometheus is None:
         raise ServelabError("KEDA asks Prometheus for its metric: give its address (--prometheus http://...)")
+    for field in ("min_replicas", "idle_replica_count"):
+        if getattr(c, field) == 0:
+            raise ServelabError(
+                f"{name}: autoscaler.{field}=0: pods themselves write {c.metric!r}, so at zero replicas KEDA finds no series "
+                "and never wakes them; keep at least one (min_replicas from 1 on, no idle_replica_count)"
+            )
     spec: dict[str, Any] = {
         "scaleTargetRef": target, "minReplicaCount": c.min_replicas, "maxReplicaCount": c.max_replicas,
         "pollingInterval": c.polling_interval_s, "cooldownPeriod": int(c.cooldown_period_s),
@@ -235,6 +363,4 @@ def _keda(
                          "activationThreshold": f"{c.activation_threshold:g}"},
         }],
     }  # fmt: skip
-    if c.idle_replica_count is not None:
-        spec["idleReplicaCount"] = c.idle_replica_count
     return {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": meta, "spec": spec}
