@@ -159,6 +159,19 @@ def test_tranches():
         find_commitment("aws", "2yr")
 
 
+def test_commitments_of_what_never_ran_are_paid():
+    deal = {"purchase": "committed", "instances": 2, "discount_fraction": 0.5, "term_months": 12}
+    prices = {"provider": "aws", "purchase": [deal, {"purchase": "on_demand"}]}
+    pools = [{"name": "g", "gpu": "h100", "gpus_per_node": 8, "nodes": 0, "max_nodes": 2}]
+    for extra in ({}, {"scenario": {"nodes": {"pools": pools}}}):
+        tables = {"instances": instances([]), "requests": requests(10, arrival_s=np.full(10, DAY - 5))}
+        run = Result.from_columns(meta(prices=prices, **extra), tables)
+        paid = bill(run, table=TABLE)
+        assert paid["usd"].sum() == pytest.approx(2 * 24 * 20.0, rel=1e-3)
+        book = ledger(run, table=TABLE)
+        assert book["usd"].sum() == pytest.approx(paid["usd"].sum()) and set(book["item"]) == {"headroom"}
+
+
 def test_provider_counts_the_time():
     """aws: by the second, a minute at least; what runs to the end of the run is not rounded."""
     spans = [(0, 3600.0), (100, 130.5)]
