@@ -246,11 +246,48 @@ def test_own_price_file(tmp_path):
             r"line 2: unit is 'EUR/h'; all prices are in USD",
         ),
         (head + "me,box,H100,4,home,cheap,,USD,2026-11-01,x\n", r"line 2: on_demand_usd_per_hour is 'cheap'"),
+        (
+            head + "\nme,box,H100,4,home,-8.0,,USD,2026-11-01,x\n",
+            r"mine.csv', line 3: on_demand_usd_per_hour is '-8.0', expected",
+        ),
+        (head + "me,box,H100,4,home,inf,,USD,2026-11-01,x\n", r"line 2: on_demand_usd_per_hour is 'inf'"),
+        (head + "me,box,H100,,home,8.0,,USD,2026-11-01,x\n", r"line 2: gpu_count is '', expected a number"),
+        (
+            head + "me,box,H100,0,home,8.0,,USD,2026-11-01,x\n",
+            r"line 2: gpu_count is '0', expected a whole number, at least 1",
+        ),
+        (
+            head + "me,box,H100,2.5,home,8.0,,USD,2026-11-01,x\n",
+            r"line 2: gpu_count is '2.5', expected a whole number",
+        ),
+        (
+            head + "me,box,H100,4,home,8.0,,USD,2026-11,x\n",
+            r"line 2: as_of is '2026-11', expected a date YYYY-MM-DD",
+        ),
+        (head + "me,box,H100,4,home,8.0,,USD,,x\n", r"line 2: as_of is '', expected a date"),
+        (head + ",box,H100,4,home,8.0,,USD,2026-11-01,x\n", r"line 2: provider is empty"),
+        (head + "me,,H100,4,home,8.0,,USD,2026-11-01,x\n", r"line 2: instance_type is empty"),
+        (head + "me,box,H900,4,home,8.0,,USD,2026-11-01,x\n", r"line 2: gpu is 'H900'"),
         ("a,b\n1,2\n", "lacks the columns provider"),
     ):
         (tmp_path / "mine.csv").write_text(text)
         with pytest.raises(ServelabError, match=message):
             own_rows(PricesConfig(file="mine.csv"), tmp_path)
+
+
+def test_own_row_without_a_region_replaces_that_of_the_table(tmp_path):
+    old = load_prices()
+    old = old[old["region"].isna()].iloc[0]
+    head = (
+        "provider,instance_type,gpu,gpu_count,region,on_demand_usd_per_hour,spot_usd_per_hour,as_of,source\n"
+    )
+    (tmp_path / "mine.csv").write_text(
+        head
+        + f"{old['provider']},{old['instance_type']},{old['gpu']},{old['gpu_count']},,99.0,,2026-11-01,mine\n"
+    )
+    found = price_list(own_rows(PricesConfig(file="mine.csv"), tmp_path))
+    same = found[(found["provider"] == old["provider"]) & (found["instance_type"] == old["instance_type"])]
+    assert same["on_demand_usd_per_hour"].tolist() == [99.0] and len(found) == len(load_prices())
 
 
 @pytest.mark.parametrize(
