@@ -145,6 +145,9 @@ def test_spot():
 
 
 def test_missing_price_names_the_nearest_and_the_override():
+    for bad in (PricesConfig(provider="smal"), PricesConfig(purchase="spot", provider="small")):
+        with pytest.raises(ServelabError, match=r"or name a price list with it in prices\.file"):
+            offers(TABLE, "h100_sxm", bad)
     with pytest.raises(ServelabError, match=r"'h100_nvl'.*'h100_sxm'.*prices\.usd_per_gpu_hour\.h100_nvl"):
         offers(TABLE, "h100_nvl", PricesConfig())
     with pytest.raises(

@@ -206,9 +206,11 @@ def offers(table: pd.DataFrame, gpu: str, config: PricesConfig) -> list[Offer]:
     not offered.
 
     Raises ServelabError when none is left: it names the choice that excludes them, the nearest right name,
-    and the field where a price of one's own goes.
+    and the fields where a price of one's own goes.
     """
-    override = f"set prices.usd_per_gpu_hour.{gpu} to your own price"
+    override = (
+        f"set prices.usd_per_gpu_hour.{gpu} to your own price, or name a price list with it in prices.file"
+    )
     price = COLUMN[config.sold_as]
     priced = table[table[price].notna()]
     left = priced[priced["gpu"] == gpu]

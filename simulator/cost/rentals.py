@@ -208,7 +208,8 @@ def _price(
         ]  # fmt: skip
         if not same:
             raise ServelabError(
-                f"no {column} price for {offer}: set prices.instance_type or prices.provider to one that has it"
+                f"no {column} price for {offer}: set prices.instance_type or prices.provider to one that has it, or name a "
+                "price list with it in prices.file"
             )
         offer = same[0]
     if tranche.purchase != "committed":
