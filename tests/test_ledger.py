@@ -290,6 +290,32 @@ def test_own_row_without_a_region_replaces_that_of_the_table(tmp_path):
     assert same["on_demand_usd_per_hour"].tolist() == [99.0] and len(found) == len(load_prices())
 
 
+def test_tokens_found_in_the_cache_of_the_api_have_a_line():
+    """100 requests of 100 prompt tokens turned away, a quarter of these tokens cached."""
+    api = {
+        "input_usd_per_1m_tokens": 1.0,
+        "output_usd_per_1m_tokens": 4.0,
+        "cached_input_usd_per_1m_tokens": 0.1,
+    }
+    found = {}
+    for share in (0.0, 0.25):
+        run = day({"provider": "aws", "overflow": api | {"cached_share": share}})
+        run.requests.loc[run.requests.index[1:101], "state"] = int(State.REJECTED)
+        lines = ledger(run, table=TABLE)
+        assert lines["usd"].sum() == pytest.approx(bill(run, table=TABLE)["usd"].sum(), abs=1e-9)
+        found[share] = lines.groupby("item")["usd"].sum().filter(like="API").round(9).to_dict()
+        said = unbilled(run, PricesConfig(overflow=api | {"cached_share": share}))
+        assert any("prices.overflow.cached_share" in x for x in said) == (share == 0)
+    assert found[0.0] == {"API input tokens": 0.01, "API output tokens": 0.04}
+    assert found[0.25] == {
+        "API input tokens": 0.0075,
+        "API cached tokens": 0.00025,
+        "API output tokens": 0.04,
+    }
+    with pytest.raises(ValueError, match="cached_share"):
+        PricesConfig(overflow=api | {"cached_share": 1.5})
+
+
 @pytest.mark.parametrize(
     "bad, message",
     [

@@ -71,6 +71,9 @@ class Overflow(_Part):
     input_usd_per_1m_tokens: Usd | None = None
     output_usd_per_1m_tokens: Usd | None = None
     cached_input_usd_per_1m_tokens: Usd | None = Field(default=None, description="null: as input")
+    cached_share: float = Field(
+        default=0.0, ge=0, le=1, description="of prompt tokens, found in the API's cache; it is not simulated"
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> "Overflow":
