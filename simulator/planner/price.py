@@ -7,6 +7,7 @@ import numpy as np
 
 from simulator.cost.bill import bill
 from simulator.cost.price_table import own_rows
+from simulator.cost.rentals import Rental, rentals
 from simulator.notes import facts
 from simulator.records import empty
 from simulator.resolved import Resolved, resolve_deployment
@@ -26,27 +27,35 @@ def fleet_usd_per_hour(scenario: Scenario) -> float:
     return math.fsum(bill(at_start(scenario))["usd"])
 
 
-def at_start(scenario: Scenario) -> Result:
-    """An hour of the pods and nodes that ``scenario`` starts with, as records: nothing is simulated."""
+def gpu_prices(scenario: Scenario) -> list[Rental]:
+    """The machines, or GPUs at your own price, that ``scenario`` is priced with: one rental for each kind and way of buying."""
+    run = at_start(scenario, least=1)
+    return list({(r.what, r.usd_per_unit_hour): r for r in rentals(run, scenario.prices)}.values())
+
+
+def at_start(scenario: Scenario, least: int = 0) -> Result:
+    """An hour of the pods and nodes that ``scenario`` starts with, ``least`` of each at least, as records: nothing is simulated."""
     found = [resolve_deployment(scenario, i) for i in range(len(scenario.deployments))]
     meta = {
         "scenario": scenario.to_mapping(), "prices": scenario.prices.model_dump(),
         "price_rows": own_rows(scenario.prices, scenario.base_dir), "deployments": [facts(r, None) for r in found],
         "stages": stages_of(scenario),
     }  # fmt: skip
-    return Result.from_columns(meta, {"instances": _pods(found), "nodes": _nodes(scenario)})
+    return Result.from_columns(meta, {"instances": _pods(found, least), "nodes": _nodes(scenario, least)})
 
 
-def _pods(found: list[Resolved]) -> dict[str, Any]:
-    rows = [(i, place, r) for i, r in enumerate(found) for place in range(r.config.replicas)]
+def _pods(found: list[Resolved], least: int) -> dict[str, Any]:
+    rows = [(i, place, r) for i, r in enumerate(found) for place in range(max(r.config.replicas, least))]
     out = empty("instances", len(rows))
     for k, (i, place, r) in enumerate(rows):
         out["deployment"][k], out["replica"][k], out["gpu"][k], out["gpus"][k] = i, place, r.gpu.name, r.gpus
     return _for_an_hour(out)
 
 
-def _nodes(scenario: Scenario) -> dict[str, Any]:
-    rows = [p for p in (scenario.nodes.pools if scenario.nodes else ()) for _ in range(p.start_nodes)]
+def _nodes(scenario: Scenario, least: int) -> dict[str, Any]:
+    rows = [
+        p for p in (scenario.nodes.pools if scenario.nodes else ()) for _ in range(max(p.start_nodes, least))
+    ]
     out = empty("nodes", len(rows))
     out["node"] = np.arange(len(rows))
     for k, p in enumerate(rows):
