@@ -267,7 +267,7 @@ def test_own_price_file(tmp_path):
         (head + "me,box,H100,4,home,8.0,,USD,,x\n", r"line 2: as_of is '', expected a date"),
         (head + ",box,H100,4,home,8.0,,USD,2026-11-01,x\n", r"line 2: provider is empty"),
         (head + "me,,H100,4,home,8.0,,USD,2026-11-01,x\n", r"line 2: instance_type is empty"),
-        (head + "me,box,H900,4,home,8.0,,USD,2026-11-01,x\n", r"line 2: gpu is 'H900'"),
+        (head + "me,box,H900,4,home,8.0,,USD,2026-11-01,x\n", r"line 2: gpu: 'H900' is not in the catalog"),
         ("a,b\n1,2\n", "lacks the columns provider"),
     ):
         (tmp_path / "mine.csv").write_text(text)

@@ -68,10 +68,7 @@ def _checked(row: dict[str, str]) -> dict[str, Any]:
     gpus = _number("gpu_count", row["gpu_count"])
     if gpus < 1 or gpus != int(gpus):
         raise ServelabError(f"gpu_count is {row['gpu_count']!r}, expected a whole number, at least 1")
-    try:
-        return out | {"gpu_count": int(gpus), "gpu": find_gpu(row["gpu"]).name}
-    except ServelabError as problem:
-        raise ServelabError(f"gpu is {row['gpu']!r}: {problem}") from None
+    return out | {"gpu_count": int(gpus), "gpu": find_gpu(row["gpu"]).name}
 
 
 def _number(column: str, text: str) -> float:
