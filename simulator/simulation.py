@@ -88,7 +88,7 @@ def simulate(
                   *(n for r, p in zip(found, fleets.parts, strict=True) for n in stretched(r, p, table, step_seconds))],
         "traffic_classes": _classes(scenario, table), "tenants": list(table.tenants),
         "deployments": [facts(r, step_seconds) for r in found],
-        "stages": _stages(scenario), "fragmentation": platform.supply.fragmentation() if platform and platform.supply else None,
+        "stages": stages_of(scenario), "fragmentation": platform.supply.fragmentation() if platform and platform.supply else None,
     }  # fmt: skip
     return Result.from_columns(meta, tables, *itl)
 
@@ -107,7 +107,7 @@ def _fixed(scenario: Scenario, fleets: Fleets, router: Router, table: RequestTab
     return fixed_choices(router, len(table))
 
 
-def _stages(scenario: Scenario) -> list[dict[str, Any]]:
+def stages_of(scenario: Scenario) -> list[dict[str, Any]]:
     """The stages of the path as records refer to them."""
     path = scenario.opened_path()
     return (

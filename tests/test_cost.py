@@ -118,6 +118,15 @@ def test_answers_by_hand():
     assert set(answers["staleness_days"]) == {10.0}
 
 
+def test_an_hour_is_one_of_the_run_from_its_start():
+    """A pod for the last of 24 hours, at 2.40 an hour: 0.10 an hour of the day."""
+    late = run([(82_800, 86_400)], columns=requests(10, arrival_s=np.full(10, 80_000.0)),
+               prices={"usd_per_gpu_hour": {"h100_sxm": 2.4}, "cluster_usd_per_hour": 0.1})  # fmt: skip
+    answers = cost_summary(late).set_index("metric")["value"]
+    assert answers["usd"] == pytest.approx(2.4 + 2.4)
+    assert answers["usd_per_hour"] == pytest.approx(0.2) and answers["usd_per_month"] == pytest.approx(146.0)
+
+
 def test_no_good_token_costs_without_limit():
     answers = cost_summary(run([(0, 60)], slo={"ttft_s": 1e-6}), table=TABLE).set_index("metric")
     assert np.isinf(answers.loc["usd_per_1m_output_tokens_within_slo", "value"])
@@ -136,6 +145,9 @@ def test_spot():
 
 
 def test_missing_price_names_the_nearest_and_the_override():
+    for bad in (PricesConfig(provider="smal"), PricesConfig(purchase="spot", provider="small")):
+        with pytest.raises(ServelabError, match=r"or name a price list with it in prices\.file"):
+            offers(TABLE, "h100_sxm", bad)
     with pytest.raises(ServelabError, match=r"'h100_nvl'.*'h100_sxm'.*prices\.usd_per_gpu_hour\.h100_nvl"):
         offers(TABLE, "h100_nvl", PricesConfig())
     with pytest.raises(

@@ -159,6 +159,19 @@ def test_tranches():
         find_commitment("aws", "2yr")
 
 
+def test_commitments_of_what_never_ran_are_paid():
+    deal = {"purchase": "committed", "instances": 2, "discount_fraction": 0.5, "term_months": 12}
+    prices = {"provider": "aws", "purchase": [deal, {"purchase": "on_demand"}]}
+    pools = [{"name": "g", "gpu": "h100", "gpus_per_node": 8, "nodes": 0, "max_nodes": 2}]
+    for extra in ({}, {"scenario": {"nodes": {"pools": pools}}}):
+        tables = {"instances": instances([]), "requests": requests(10, arrival_s=np.full(10, DAY - 5))}
+        run = Result.from_columns(meta(prices=prices, **extra), tables)
+        paid = bill(run, table=TABLE)
+        assert paid["usd"].sum() == pytest.approx(2 * 24 * 20.0, rel=1e-3)
+        book = ledger(run, table=TABLE)
+        assert book["usd"].sum() == pytest.approx(paid["usd"].sum()) and set(book["item"]) == {"headroom"}
+
+
 def test_provider_counts_the_time():
     """aws: by the second, a minute at least; what runs to the end of the run is not rounded."""
     spans = [(0, 3600.0), (100, 130.5)]
@@ -233,11 +246,74 @@ def test_own_price_file(tmp_path):
             r"line 2: unit is 'EUR/h'; all prices are in USD",
         ),
         (head + "me,box,H100,4,home,cheap,,USD,2026-11-01,x\n", r"line 2: on_demand_usd_per_hour is 'cheap'"),
+        (
+            head + "\nme,box,H100,4,home,-8.0,,USD,2026-11-01,x\n",
+            r"mine.csv', line 3: on_demand_usd_per_hour is '-8.0', expected",
+        ),
+        (head + "me,box,H100,4,home,inf,,USD,2026-11-01,x\n", r"line 2: on_demand_usd_per_hour is 'inf'"),
+        (head + "me,box,H100,,home,8.0,,USD,2026-11-01,x\n", r"line 2: gpu_count is '', expected a number"),
+        (
+            head + "me,box,H100,0,home,8.0,,USD,2026-11-01,x\n",
+            r"line 2: gpu_count is '0', expected a whole number, at least 1",
+        ),
+        (
+            head + "me,box,H100,2.5,home,8.0,,USD,2026-11-01,x\n",
+            r"line 2: gpu_count is '2.5', expected a whole number",
+        ),
+        (
+            head + "me,box,H100,4,home,8.0,,USD,2026-11,x\n",
+            r"line 2: as_of is '2026-11', expected a date YYYY-MM-DD",
+        ),
+        (head + "me,box,H100,4,home,8.0,,USD,,x\n", r"line 2: as_of is '', expected a date"),
+        (head + ",box,H100,4,home,8.0,,USD,2026-11-01,x\n", r"line 2: provider is empty"),
+        (head + "me,,H100,4,home,8.0,,USD,2026-11-01,x\n", r"line 2: instance_type is empty"),
+        (head + "me,box,H900,4,home,8.0,,USD,2026-11-01,x\n", r"line 2: gpu: 'H900' is not in the catalog"),
         ("a,b\n1,2\n", "lacks the columns provider"),
     ):
         (tmp_path / "mine.csv").write_text(text)
         with pytest.raises(ServelabError, match=message):
             own_rows(PricesConfig(file="mine.csv"), tmp_path)
+
+
+def test_own_row_without_a_region_replaces_that_of_the_table(tmp_path):
+    old = load_prices()
+    old = old[old["region"].isna()].iloc[0]
+    head = (
+        "provider,instance_type,gpu,gpu_count,region,on_demand_usd_per_hour,spot_usd_per_hour,as_of,source\n"
+    )
+    (tmp_path / "mine.csv").write_text(
+        head
+        + f"{old['provider']},{old['instance_type']},{old['gpu']},{old['gpu_count']},,99.0,,2026-11-01,mine\n"
+    )
+    found = price_list(own_rows(PricesConfig(file="mine.csv"), tmp_path))
+    same = found[(found["provider"] == old["provider"]) & (found["instance_type"] == old["instance_type"])]
+    assert same["on_demand_usd_per_hour"].tolist() == [99.0] and len(found) == len(load_prices())
+
+
+def test_tokens_found_in_the_cache_of_the_api_have_a_line():
+    """100 requests of 100 prompt tokens turned away, a quarter of these tokens cached."""
+    api = {
+        "input_usd_per_1m_tokens": 1.0,
+        "output_usd_per_1m_tokens": 4.0,
+        "cached_input_usd_per_1m_tokens": 0.1,
+    }
+    found = {}
+    for share in (0.0, 0.25):
+        run = day({"provider": "aws", "overflow": api | {"cached_share": share}})
+        run.requests.loc[run.requests.index[1:101], "state"] = int(State.REJECTED)
+        lines = ledger(run, table=TABLE)
+        assert lines["usd"].sum() == pytest.approx(bill(run, table=TABLE)["usd"].sum(), abs=1e-9)
+        found[share] = lines.groupby("item")["usd"].sum().filter(like="API").round(9).to_dict()
+        said = unbilled(run, PricesConfig(overflow=api | {"cached_share": share}))
+        assert any("prices.overflow.cached_share" in x for x in said) == (share == 0)
+    assert found[0.0] == {"API input tokens": 0.01, "API output tokens": 0.04}
+    assert found[0.25] == {
+        "API input tokens": 0.0075,
+        "API cached tokens": 0.00025,
+        "API output tokens": 0.04,
+    }
+    with pytest.raises(ValueError, match="cached_share"):
+        PricesConfig(overflow=api | {"cached_share": 1.5})
 
 
 @pytest.mark.parametrize(

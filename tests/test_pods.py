@@ -5,6 +5,7 @@ import pytest
 from systems import scenario, table
 
 from simulator.cost.bill import bill
+from simulator.cost.ledger import ledger
 from simulator.scenario import Scenario
 from simulator.simulation import simulate
 
@@ -60,6 +61,17 @@ def test_cold_start_of_an_instance_of_its_own():
     )  # billed from the running instance, image pull included
     assert not run.requests[run.requests["replica"] == 1]["llm_arrival_s"].lt(60 + OWN).any()
     sums(run)
+
+
+def test_a_cold_start_that_is_broken_off_lasts_until_then():
+    """The pod that comes at 60 s is wanted no more at 105 s; another one takes its place from 120 s on."""
+    schedule = scheduled((0, 1), (60, 2), (105, 1), (120, 2))
+    prices = {"usd_per_gpu_hour": {"h100": 2.0}}
+    run = simulate(system({"autoscaler": schedule}, prices=prices), requests=steady(4, 500))
+    broken, next_one = (phases for _, phases in run.starts.groupby("pod"))
+    assert broken["end_s"].max() == 105.0 and next_one["start_s"].min() == 120.0
+    cold = ledger(run, window_s=0).set_index("item")["quantity"]["cold start"] * 3600
+    assert cold == pytest.approx((105 - 71) + (OWN - 11))  # each from the moment that its machine runs
 
 
 def test_choices_of_the_image_have_a_price():

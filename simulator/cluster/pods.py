@@ -365,12 +365,23 @@ class Pods:
 
     def _end(self, life: Life, now: float) -> None:
         life.state, life.end_s = GONE, now
+        self._cut_log(life.pod.number, now)
         self._there.remove(life)
         life.after = self._counters(life.slot)
         self._note(now, "replica_stopped", self.name, life.slot, f"pod {life.pod.number}")
         if self._supply is not None and life.pod.number in self._supply.cluster.pods:
             self._supply.free(life.pod, now)
         self.reconcile(now)
+
+    def _cut_log(self, number: int, now: float) -> None:
+        """Phases of a pod that is gone end ``now`` at the latest; those planned for later did not take place."""
+        for i in range(len(self.log) - 1, -1, -1):
+            pod, slot, phase, start, end, node = self.log[i]
+            if pod == number and end > now:
+                if start < now:
+                    self.log[i] = (pod, slot, phase, start, now, node)
+                else:
+                    del self.log[i]
 
     def evict(self, pod: Pod, now: float) -> None:
         """``pod`` of this deployment gives its GPUs up; another one is started and waits for room."""

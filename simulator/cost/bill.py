@@ -120,7 +120,7 @@ def cost_summary(
 ) -> pd.DataFrame:
     """What the run cost: metric, value, unit, source, as_of, staleness_days (of the oldest price).
 
-    ``usd_per_hour`` is the bill over the time of the run: a run that is all peak makes a month that is all peak.
+    ``usd_per_hour`` is the bill over the time of the run, from 0: a run that is all peak makes a month that is all peak.
     Tokens and requests are those of completed requests; ``within_slo`` counts the output tokens of good ones
     only. ``by_gpu_time`` splits the bill by the GPU time of prefill and decode: the input price is of prompt tokens
     that were computed or found in the cache alike. A cost per nothing is infinite. ``today`` (default: the date of the
@@ -128,7 +128,7 @@ def cost_summary(
     """
     lines = bill(result, prices, table)
     usd = math.fsum(lines["usd"])
-    hours = _hours(result) if len(lines) else 0.0
+    hours = horizon_s(result) / 3600 if len(lines) else 0.0
     done = metrics.completed(result.requests)
     output, prompt = (metrics.column(result.requests, c) for c in ("generated_tokens", "prompt_tokens"))
     tokens, asked = int(output[done].sum()), int(prompt[done].sum())
@@ -157,14 +157,6 @@ def cost_summary(
     return out.assign(
         source=source, as_of=oldest, staleness_days=staleness_days(oldest, today or dt.date.today())
     )
-
-
-def _hours(result: Result) -> float:
-    starts = [
-        result.instances["start_s"].min(),
-        *([result.nodes["start_s"].min()] if len(result.nodes) else []),
-    ]
-    return float(horizon_s(result) - min(starts)) / 3600
 
 
 def _prefill_share(result: Result) -> float:

@@ -191,18 +191,22 @@ def api_price(config: Overflow) -> ApiPrice:
 def _overflow(result: Result, prices: PricesConfig, edges: np.ndarray) -> Iterator[Line]:
     """What the gateway or an engine turned away, bought from an API: prompts, and as many tokens as were asked for.
 
-    The API's own prefix cache is not simulated, so no input is billed as cached.
+    The API's own prefix cache is not simulated: ``cached_share`` of the prompt tokens is billed as found there, none by default.
     """
     if prices.overflow is None:
         return
     price = api_price(prices.overflow)
     away = metrics.column(result.requests, "state") == State.REJECTED
     arrival_s = metrics.column(result.requests, "arrival_s")
-    for item, column, usd in (
-        ("API input tokens", "prompt_tokens", api_cost_usd(1_000_000, 0, 0, price)),
-        ("API output tokens", "max_tokens", api_cost_usd(0, 0, 1_000_000, price)),
+    cached = prices.overflow.cached_share
+    for item, column, share, usd in (
+        ("API input tokens", "prompt_tokens", 1 - cached, api_cost_usd(1_000_000, 0, 0, price)),
+        ("API cached tokens", "prompt_tokens", cached, api_cost_usd(1_000_000, 1_000_000, 0, price)),
+        ("API output tokens", "max_tokens", 1.0, api_cost_usd(0, 0, 1_000_000, price)),
     ):
-        tokens = _by_window(edges, arrival_s, np.where(away, metrics.column(result.requests, column), 0))
+        tokens = share * _by_window(
+            edges, arrival_s, np.where(away, metrics.column(result.requests, column), 0)
+        )
         for time_s, amount in zip(edges[:-1].tolist(), (tokens / 1e6).tolist(), strict=True):
             source = price.source
             yield Line(time_s, "", item, amount, "1M token", usd, amount * usd, source, price.as_of)
@@ -222,6 +226,9 @@ def unbilled(result: Result, prices: PricesConfig) -> list[str]:
     out += [f"{gpu} of a stage: set prices.usd_per_gpu_hour.{gpu}" for gpu in sorted(missing)]
     if prices.overflow is None and (metrics.column(result.requests, "state") == State.REJECTED).any():
         out.append("requests turned away: set prices.overflow if an API serves them")
+    api = prices.overflow
+    if api is not None and not api.cached_share and api_price(api).cached_input_usd_per_1m is not None:
+        out.append("no prompt token as found in the API's cache: set prices.overflow.cached_share")
     names = {
         "storage": prices.storage_gb, "egress": prices.egress_usd_per_gb, "cluster fee": prices.cluster_usd_per_hour,
         "licences": prices.licence_usd_per_gpu_hour,

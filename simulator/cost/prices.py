@@ -71,6 +71,9 @@ class Overflow(_Part):
     input_usd_per_1m_tokens: Usd | None = None
     output_usd_per_1m_tokens: Usd | None = None
     cached_input_usd_per_1m_tokens: Usd | None = Field(default=None, description="null: as input")
+    cached_share: float = Field(
+        default=0.0, ge=0, le=1, description="of prompt tokens, found in the API's cache; it is not simulated"
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> "Overflow":
@@ -213,9 +216,11 @@ def offers(table: pd.DataFrame, gpu: str, config: PricesConfig) -> list[Offer]:
     not offered.
 
     Raises ServelabError when none is left: it names the choice that excludes them, the nearest right name,
-    and the field where a price of one's own goes.
+    and the fields where a price of one's own goes.
     """
-    override = f"set prices.usd_per_gpu_hour.{gpu} to your own price"
+    override = (
+        f"set prices.usd_per_gpu_hour.{gpu} to your own price, or name a price list with it in prices.file"
+    )
     price = COLUMN[config.sold_as]
     priced = table[table[price].notna()]
     left = priced[priced["gpu"] == gpu]

@@ -7,6 +7,7 @@ rented instead, whole, whoever is on them. Time is counted as the provider count
 and least time); a provider without an entry, and a price of your own, is counted to the second.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,7 @@ import pandas as pd
 
 from simulator import metrics
 from simulator.catalog import find_gpu, load_billing
+from simulator.cluster.pools import PoolConfig
 from simulator.cost.commitments import effective_usd_per_hour
 from simulator.cost.machines import Interval, cheapest, counted, peak, places, stretches, units
 from simulator.cost.price_table import price_list
@@ -69,7 +71,7 @@ def rentals(result: Result, prices: PricesConfig, table: pd.DataFrame | None = N
     own = own_of(result, prices)
     listed = price_list(result.meta.get("price_rows")) if table is None else table
     end_s = horizon_s(result)
-    if len(result.nodes):
+    if len(result.nodes) or pools_of(result):
         found = list(_of_nodes(result, listed, own, prices, end_s))
     else:
         found = list(_of_pods(result, listed, own, prices, end_s))
@@ -78,7 +80,14 @@ def rentals(result: Result, prices: PricesConfig, table: pd.DataFrame | None = N
 
 def own_of(result: Result, prices: PricesConfig) -> dict[str, float]:
     """The user's own prices [USD/GPU/hour]; GPUs that the run had count as known, those of the user's own too."""
-    return own_prices(prices, {str(g).partition(":")[0] for g in result.instances["gpu"]})
+    had = [*result.instances["gpu"], *(d["gpu"] for d in result.meta.get("deployments") or [] if "gpu" in d)]
+    return own_prices(prices, {str(g).partition(":")[0] for g in had})
+
+
+def pools_of(result: Result) -> list[PoolConfig]:
+    """The node pools of the scenario."""
+    nodes = (result.meta.get("scenario") or {}).get("nodes") or {}
+    return [PoolConfig.model_validate_json(json.dumps(p)) for p in nodes.get("pools") or []]
 
 
 def _as_counted(r: Rental, end_s: float) -> Rental:
@@ -92,8 +101,14 @@ def _as_counted(r: Rental, end_s: float) -> Rental:
 def _of_pods(
     result: Result, listed: pd.DataFrame, own: dict[str, float], prices: PricesConfig, end_s: float
 ) -> Iterator[Rental]:
-    keys = result.instances[["deployment", "gpu", "gpus"]].drop_duplicates()
-    for deployment, gpu, gpus in keys.itertuples(index=False):
+    keys = list(
+        result.instances[["deployment", "gpu", "gpus"]].drop_duplicates().itertuples(index=False, name=None)
+    )
+    if prices.committed:  # paid for by a deployment that never had a pod too
+        had = {int(deployment) for deployment, _, _ in keys}
+        every = enumerate(result.meta.get("deployments") or [])
+        keys += [(i, d["gpu"], d["gpus_per_replica"]) for i, d in every if i not in had]
+    for deployment, gpu, gpus in keys:
         name = deployment_name(result, int(deployment))
         open_s = sorted(_intervals(result, int(deployment), gpu, int(gpus)))
         if gpu in own:
@@ -102,7 +117,8 @@ def _of_pods(
                 name, f"{name}: {gpu}", gpu, int(gpus), int(gpus), own[gpu], made, prices, end_s
             )
             continue
-        plan = cheapest(units(offers(listed, gpu, prices), int(gpus)), peak(open_s))
+        choices = units(offers(listed, gpu, prices), int(gpus))
+        plan = cheapest(choices, peak(open_s))
         first = 0
         when = list(zip(plan, stretches(plan, open_s), strict=True))
         for unit, spans in when:
@@ -113,16 +129,22 @@ def _of_pods(
                     name, f"{name}: ", gpu, slots, unit.offer, first + machine, spans, prices, listed, end_s
                 )
             first += unit.machines
-        if plan:
-            unit = plan[-1]
+        if first < prices.committed:
+            offer = (plan or cheapest(choices, 1))[-1].offer
             for place in range(first, prices.committed):
-                yield from _bought(name, f"{name}: ", gpu, unit.offer.gpu_count, unit.offer, place, [], prices, listed, end_s)  # fmt: skip
+                yield from _bought(name, f"{name}: ", gpu, offer.gpu_count, offer, place, [], prices, listed, end_s)  # fmt: skip
 
 
 def _of_nodes(
     result: Result, listed: pd.DataFrame, own: dict[str, float], prices: PricesConfig, end_s: float
 ) -> Iterator[Rental]:
-    for (pool, gpu, slots), rows in result.nodes.groupby(["pool", "gpu", "gpus"], sort=False):
+    found = list(result.nodes.groupby(["pool", "gpu", "gpus"], sort=False))
+    if prices.committed:  # paid for by a pool that never had a node too
+        had = set(result.nodes["pool"])
+        found += [
+            ((p.name, p.spec.name, p.slots), result.nodes[:0]) for p in pools_of(result) if p.name not in had
+        ]
+    for (pool, gpu, slots), rows in found:
         card = str(gpu).partition(":")[0]  # of MIG slices
         gpus = int(str(slots)) if card == gpu else find_gpu(card).gpus_per_node
         rows = rows.sort_values("start_s")
@@ -186,7 +208,8 @@ def _price(
         ]  # fmt: skip
         if not same:
             raise ServelabError(
-                f"no {column} price for {offer}: set prices.instance_type or prices.provider to one that has it"
+                f"no {column} price for {offer}: set prices.instance_type or prices.provider to one that has it, or name a "
+                "price list with it in prices.file"
             )
         offer = same[0]
     if tranche.purchase != "committed":
@@ -215,8 +238,3 @@ def _intervals(result: Result, deployment: int, gpu: str, gpus: int) -> list[Int
     return list(
         zip(metrics.column(rows, "start_s")[chosen].tolist(), _ends_s(result)[chosen].tolist(), strict=True)
     )
-
-
-def bought_usd_per_hour(offer: Offer, place: int, prices: PricesConfig, listed: pd.DataFrame) -> float:
-    """USD an hour of the machine at ``place`` of its deployment, bought as the tranche of that place says."""
-    return _price(offer, prices.tranche(place), prices, listed)[0]

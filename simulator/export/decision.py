@@ -1,15 +1,17 @@
 """A decision record of a plan, in Markdown and HTML: question, assumptions, plan, alternatives and why not, risks, what to measure."""
 
+import datetime as dt
 from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
 
-from simulator.cost.bill import COSTS
+from simulator.cost.bill import COSTS, staleness_days
 from simulator.metrics import rows_of
 from simulator.planner.designs import misses, why_not
 from simulator.planner.plan import Plan
 from simulator.planner.plan_file import PlanFile
+from simulator.planner.price import gpu_prices
 from simulator.resolved import resolve_deployment
 from simulator.scenario import Scenario
 from simulator.slo import LIMITS
@@ -39,8 +41,8 @@ def headline(plan: Plan) -> Iterator[str]:
     yield f"trust: {plan.trust}; {plan.rests_on}"
 
 
-def as_markdown(plan: Plan, asked: PlanFile, scenario: Scenario) -> str:
-    """The record as Markdown."""
+def as_markdown(plan: Plan, asked: PlanFile, scenario: Scenario, today: dt.date | None = None) -> str:
+    """The record as Markdown. ``today`` (default: the date of the call) dates the age of prices."""
     out = [f"# Decision record: {asked.question or 'which deployment?'}", ""]
     out += [
         "## Question",
@@ -57,7 +59,7 @@ def as_markdown(plan: Plan, asked: PlanFile, scenario: Scenario) -> str:
         "",
         "## Assumptions",
         "",
-        *_table(["what", "value", "source"], _assumptions(plan, asked, scenario)),
+        *_table(["what", "value", "source"], _assumptions(plan, asked, scenario, today or dt.date.today())),
     ]
     out += ["", "## Alternatives and why not", "", *_alternatives(plan)]
     out += ["", "## Risks", "", *(f"- {line}" for line in _risks(plan, asked))]
@@ -104,15 +106,19 @@ def _answers(frame: pd.DataFrame) -> list[str]:
     return _table(["figure", "median", "90 % interval", "unit"], rows)
 
 
-def _assumptions(plan: Plan, asked: PlanFile, scenario: Scenario) -> list[list[Any]]:
+def _assumptions(plan: Plan, asked: PlanFile, scenario: Scenario, today: dt.date) -> list[list[Any]]:
     u = asked.uncertainty
     workload = scenario.workload
     rows: list[list[Any]] = [
         ["traffic", workload.source, f"seeds; traces in blocks of {u.block_s:g} s, put together anew" if workload.source == "trace" else "generator, drawn anew"],
-        ["growth of traffic", f"{u.traffic[0]:g} to {u.traffic[1]:g} times", "given with the question"],
-        ["prices", f"{u.prices[0]:g} to {u.prices[1]:g} times the table", "given with the question"],
+        ["growth of traffic", *_varied(u.traffic, "today's", "none: today's in every world")],
     ]  # fmt: skip
     chosen = plan.best or plan.closest
+    rows += [
+        [f"price of {r.what}", f"{r.usd_per_unit_hour:,.4g} USD/{r.unit}", _dated(r.source, r.as_of, today)]
+        for r in gpu_prices(chosen.scenario if chosen else scenario)
+    ]
+    rows.append(["change of prices", *_varied(u.prices, "those listed", "none: as listed in every world")])
     for i in range(len(scenario.deployments)):
         r = resolve_deployment((chosen.scenario if chosen else scenario), i)
         rows.append(
@@ -124,6 +130,33 @@ def _assumptions(plan: Plan, asked: PlanFile, scenario: Scenario) -> list[list[A
         )
         rows.append([f"error of step times of {r.config.name}", plan.trust, plan.rests_on])
     return rows
+
+
+def _varied(span: tuple[float, float], of: str, none: str) -> tuple[str, str]:
+    """A range of factors, and where it is from.
+
+    >>> _varied((0.9, 1.1), "today's", "none")
+    ("0.9 to 1.1 times today's", 'given with the question')
+    """
+    low, high = span
+    return (
+        (none, "not asked for")
+        if low == high == 1
+        else (f"{low:g} to {high:g} times {of}", "given with the question")
+    )
+
+
+def _dated(source: str, as_of: str, today: dt.date) -> str:
+    """A price's source, date and age.
+
+    >>> _dated("list A", "2026-09-06", dt.date(2026, 9, 16)), _dated("your own price", "", dt.date(2026, 9, 16))
+    ('list A, of 2026-09-06, 10 days old', 'your own price, no date')
+    """
+    return (
+        f"{source}, of {as_of}, {staleness_days(as_of, today):.0f} days old"
+        if as_of
+        else f"{source}, no date"
+    )
 
 
 def _alternatives(plan: Plan) -> list[str]:
