@@ -117,7 +117,7 @@ def test_example_question():
     """The real-sized one takes a minute (benchmarks/planning.py); here with two minutes of traffic."""
     short = ("--set", "workload.duration_s=120", "--set", "workload.rate_rps=10", "--json")
     found = json.loads(run("plan", str(ROOT / "examples/plan.yaml"), *short).stdout)
-    assert len(found["designs"]) == 432 and found["best"] and found["at_least"] > 0.9
+    assert len(found["designs"]) == 432 and found["best"] and found["at_least"] >= 0.9
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda p: p.stem)
