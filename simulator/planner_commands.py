@@ -258,7 +258,7 @@ def compare(
     a: Annotated[Path, typer.Argument(help="scenario (YAML)", metavar="A.yaml")],
     b: Annotated[Path, typer.Argument(help="the other", metavar="B.yaml")],
     seeds: Annotated[int, typer.Option(min=1, help="seeds 0, 1, ... that both see")] = 4,
-    out: OUT = None, overwrite: OVERWRITE = False, as_json: JSON = False,
+    out: OUT = None, overwrite: OVERWRITE = False, as_json: JSON = False, quiet: QUIET = False,
 ) -> None:  # fmt: skip
     """Two designs under the same traffic: differences with paired 95 % intervals."""
     from simulator.planner.compare import compare as run
@@ -266,7 +266,8 @@ def compare(
 
     with _told():
         _folder(out, overwrite)
-        frame, left, right = run(Scenario.load(a), Scenario.load(b), range(seeds))
+        with _runs("simulating", Backend.serial, None, None, None, quiet or as_json) as runs:
+            frame, left, right = run(Scenario.load(a), Scenario.load(b), range(seeds), progress=runs.progress)
         if out is not None:
             frame.to_csv(out / "compare.csv", index=False)
     if as_json:

@@ -1,6 +1,6 @@
 """Two designs under the same traffic, cost included, with paired intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,11 +17,15 @@ COSTS = ("usd_per_hour", "usd_per_1m_output_tokens", "usd_per_1m_output_tokens_w
 
 
 def compare(
-    a: Scenario, b: Scenario, seeds: Sequence[int] = (0, 1, 2, 3), level: float = 0.95
+    a: Scenario,
+    b: Scenario,
+    seeds: Sequence[int] = (0, 1, 2, 3),
+    level: float = 0.95,
+    progress: Callable[[int, int], None] = lambda done, all_: None,
 ) -> tuple[pd.DataFrame, list[Result], list[Result]]:
     """How ``b`` differs from ``a``: the frame of `simulator.comparison.compare` with rows of cost, and the results of both.
 
-    Both serve the same requests under each seed. With one seed intervals are over requests, and cost has none.
+    Both serve the same requests under each seed; ``progress`` gets the runs done and all. With one seed intervals are over requests, and cost has none.
     Raises ServelabError where the workloads differ, and for a GPU without a price.
     """
     if not seeds:
@@ -30,8 +34,13 @@ def compare(
         raise ServelabError(
             "the two scenarios have different workloads, so nothing can be paired; give both the same one"
         )
-    left = [simulate(a, seed) for seed in seeds]
-    right = [simulate(b, seed) for seed in seeds]
+    left: list[Result] = []
+    right: list[Result] = []
+    for seed in seeds:
+        for scenario, side in ((a, left), (b, right)):
+            progress(len(left) + len(right), 2 * len(seeds))
+            side.append(simulate(scenario, seed))
+    progress(2 * len(seeds), 2 * len(seeds))
     frame = compare_results(left, right, level)
     return pd.concat([frame, _costs(left, right, level)], ignore_index=True), left, right
 
