@@ -48,10 +48,8 @@ def explore(
 
     Raises ServelabError for a file that is missing or no scenario.
     """
-    work = Work(runs, FOR_OTHERS if for_others else Limits())
-    made = Explorer(
-        scenario if isinstance(scenario, Scenario) else _first(), seed, not for_others, dark, work
-    )
+    work = Work(runs, FOR_OTHERS if for_others else Limits(), not for_others)
+    made = Explorer(scenario if isinstance(scenario, Scenario) else _first(), seed, dark, work)
     if isinstance(scenario, str | Path):
         path = Path(scenario)
         if not path.is_file():
@@ -69,8 +67,8 @@ class Explorer(w.VBox):
     """See `explore`. From Python: ``scenario`` and ``result`` are the draft and the last run, `simulate`, `capacity`, `plan` start
     a job (``job.wait()`` waits for it), `pin`, `load`, `to_text`."""
 
-    def __init__(self, scenario: Scenario, seed: int, files: bool, dark: bool, work: Work) -> None:
-        self.draft, self._work, self._dark = Draft(scenario, files), work, dark
+    def __init__(self, scenario: Scenario, seed: int, dark: bool, work: Work) -> None:
+        self.draft, self._work, self._dark = Draft(scenario, work.files), work, dark
         self.job: Job | None = None
         self.outcome: Outcome | None = None
         self.pinned: Outcome | None = None
@@ -139,13 +137,14 @@ class Explorer(w.VBox):
 
     def load(self, text: str, base_dir: Path | None = None) -> None:
         """Take a scenario or the state of an explorer from YAML. Raises ServelabError for a faulty one; the draft then stays."""
-        state = of_text(text, self.draft.base_dir if base_dir is None else base_dir)
-        self.draft.replace(Scenario.of(state.mapping, self.draft.base_dir if base_dir is None else base_dir))
+        folder = self.draft.base_dir if base_dir is None else base_dir
+        state = of_text(text, folder)
+        pinned = self._work.run(Scenario.of(state.pinned, folder), state.seed) if state.pinned else None
+        self.draft.replace(Scenario.of(state.mapping, folder))
         self.seed = state.seed
         self._rebuild()
-        if state.pinned is not None:
-            pinned = Scenario.of(state.pinned, self.draft.base_dir)
-            self._start(self._work.run(pinned, self.seed), then=self._pin_outcome)
+        if pinned is not None:
+            self._start(pinned, then=self._pin_outcome)
 
     def to_text(self) -> str:
         """YAML of the state: draft, seed, pinned scenario."""

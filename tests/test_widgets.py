@@ -1,18 +1,21 @@
 """The explorer's widgets: they follow the draft and it them, results come from the background, and a browser shows it all without a network."""
 
 import ast
+import copy
 import re
 from pathlib import Path
 
 import ipywidgets
 import nbformat
 import pytest
+import yaml
 from pages import ROOT, TOKEN, app, browser, lab
 
 from simulator.catalog import examples_folder
 from simulator.errors import ServelabError
 from simulator.explorer import cards
 from simulator.explorer.limits import Limits
+from simulator.planner.designs import Claim
 from simulator.scenario import Scenario
 from simulator.widgets import explore
 
@@ -218,6 +221,49 @@ def test_a_page_for_others_is_bounded():
         )
     )
     assert "/etc" in page._fault.value and "reads no files" in page._fault.value
+
+
+TRACE = {"source": "trace", "path": "/etc/passwd"}
+
+
+@pytest.mark.parametrize(
+    "path, value",
+    [
+        ("workload", TRACE),
+        ("prices", {"file": "/etc/passwd"}),
+        ("deployments.0.model", "/etc"),
+        ("deployments.0.step_time", {"kind": "profile", "name": "/etc/x.json"}),
+    ],
+)
+def test_a_page_for_others_reads_no_files(path, value):
+    page = explore(for_others=True)
+    state = yaml.safe_load(page.to_text())
+    state["pinned"] = copy.deepcopy(state["scenario"])
+    at = state["pinned"]["deployments"][0] if "." in path else state["pinned"]
+    at[path.rpartition(".")[2]] = value
+    with pytest.raises(ServelabError, match="reads no files"):
+        page.load(yaml.safe_dump(state))
+    assert page.job is None
+    ended(page.plan({path: [value]}), "failed")
+    assert "reads no files" in page._fault.value
+
+
+def test_choices_of_a_plan_are_checked_before_anything_is_built(page):
+    for choices, message in [
+        ({"replicas": 3}, "choices: replicas must be a list of values such as .1, 2., got 3"),
+        ({"traffic": ["x"]}, "choices: traffic must be numbers above 0, got 'x'"),
+        ({1: [2]}, "choices: 1 is not the name of a field"),
+        ({}, "expected fields"),
+        ({"replicas": list(range(1, 200)), "max_num_seqs": list(range(1, 200))}, "39,601 combinations, more than the 20,000"),
+    ]:  # fmt: skip
+        with pytest.raises(ServelabError, match=message):
+            page._work.plan(page.scenario, 0, choices, Claim())
+    others = explore(for_others=True)
+    assert (
+        others.plan({"replicas": list(range(1, 600))}) is None and "more than the 500" in others._fault.value
+    )
+    ended(others.plan({"replicas": [1, 1000]}), "failed")
+    assert "1,000 pods, more than the 256" in others._fault.value
 
 
 def test_what_people_enter_is_escaped():

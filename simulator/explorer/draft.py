@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from simulator.catalog import examples_folder, in_catalog
-from simulator.catalog.profile import load_profiles
+from simulator.catalog import examples_folder
 from simulator.errors import ServelabError, nearest
+from simulator.explorer.checks import no_files
 from simulator.explorer.form import Field
 from simulator.explorer.starters import STARTERS
 from simulator.scenario import Scenario, read_yaml
@@ -57,7 +57,7 @@ class Draft:
         """The draft, checked. Raises ServelabError with the place of each fault."""
         found = Scenario.of(self.mapping, self.base_dir)
         if not self._files:
-            _no_files(found)
+            no_files(found)
         return found
 
     # ---- edits --------------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ class Draft:
     def replace(self, scenario: Scenario) -> None:
         """Take another scenario; undo goes back to the one before."""
         if not self._files:
-            _no_files(scenario)
+            no_files(scenario)
         self.base_dir = scenario.base_dir
         self._push(scenario.to_mapping(), None)
 
@@ -180,23 +180,3 @@ def presets() -> dict[str, Path]:
         if (mapping.get("workload") or {}).get("source", "trace") != "trace":
             found[path.stem.replace("_", " ")] = path
     return found
-
-
-def _no_files(scenario: Scenario) -> None:
-    """Raises ServelabError for a scenario that names a file of this machine: only names of the catalog are none."""
-    mapping = scenario.to_mapping()
-    named = [
-        ("workload.path", mapping["workload"].get("path")),
-        ("prices.file", mapping["prices"].get("file")),
-    ]
-    for i, d in enumerate(mapping["deployments"]):
-        model, profile = d["model"], d["step_time"].get("name")
-        if isinstance(model, str) and not in_catalog("model", model):
-            named.append((f"deployments.{i}.model", model))
-        if profile is not None and profile not in load_profiles():
-            named.append((f"deployments.{i}.step_time.name", profile))
-    for field, value in named:
-        if value:
-            raise ServelabError(
-                f"{field}: {value!r} is not in the catalog, and this page reads no files of its machine"
-            )

@@ -15,21 +15,26 @@ from simulator.workload.sessions import ClosedLoop
 LEVELS = (np.arange(100) + 0.5) / 100
 
 
+class TooLarge(ServelabError):
+    """More than is simulated here."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """``requests`` of one run; ``pods`` that a run may have at a time; ``seqs``: pods times max_num_seqs; ``blocks``: pods times
-    KV blocks."""
+    KV blocks; ``designs`` that a plan may choose from."""
 
     requests: int = 5_000_000
     pods: int = 100_000
     seqs: int = 10**8
     blocks: int = 10**9
+    designs: int = 20_000
 
     def check(self, scenario: Scenario) -> None:
-        """Raises ServelabError for a run that is larger, with what is, by how much and the limit."""
+        """Raises TooLarge for a run that is larger, with what is, by how much and the limit."""
         found = expected_requests(scenario)
         if found is not None and found > self.requests:
-            raise ServelabError(
+            raise TooLarge(
                 f"workload: about {found:,.0f} requests, more than the {self.requests:,} that are simulated here; "
                 "shorten duration_s or lower rate_rps"
             )
@@ -42,12 +47,12 @@ class Limits:
         )  # fmt: skip
         for what, value, most, field in sizes:
             if value > most:
-                raise ServelabError(
+                raise TooLarge(
                     f"deployments: {value:,} {what}, more than the {most:,} that are simulated here; lower {field}"
                 )
 
 
-FOR_OTHERS = Limits(requests=500_000, pods=256, seqs=10**6, blocks=5 * 10**7)
+FOR_OTHERS = Limits(requests=500_000, pods=256, seqs=10**6, blocks=5 * 10**7, designs=500)
 
 
 def expected_requests(scenario: Scenario) -> float | None:
