@@ -326,7 +326,7 @@ class Explorer(w.VBox):
             self._card.value = cards.say(str(problem), cards.BAD)
             return
         try:
-            self._card.value = cards.preview_card(preview(scenario))
+            self._card.value = cards.preview_card(preview(scenario, self._work.limits))
         except ServelabError as problem:
             self._card.value = cards.say(str(problem), cards.WARN)
 

@@ -12,13 +12,15 @@ from systems import scenario
 from simulator.catalog import examples_folder, load_analytic_error
 from simulator.errors import ServelabError
 from simulator.explorer.background import Job
+from simulator.explorer.cards import preview_card
 from simulator.explorer.draft import Draft, of_text, presets
 from simulator.explorer.entry import entered, knobs, shown, steps
 from simulator.explorer.form import PANELS, fields, panel_of
-from simulator.explorer.limits import FOR_OTHERS, Limits, expected_requests
+from simulator.explorer.limits import FOR_OTHERS, Limits, TooLarge, expected_requests
 from simulator.explorer.preview import preview
 from simulator.explorer.work import Work
 from simulator.planner.designs import Claim
+from simulator.planner.traffic import requests_of
 from simulator.result import Result
 from simulator.scenario import Scenario
 from simulator.simulation import simulate
@@ -267,13 +269,75 @@ def test_preview_of_classes_draws_no_more_than_a_sample():
     arrivals = {"kind": "poisson", "rate_rps": 8.0}
     mapping["workload"] = {
         "source": "synthetic",
-        "duration_s": 1e9,
+        "duration_s": 6e5,
         "classes": [{"preset": "chat", "arrivals": arrivals}],
     }
     began = time.monotonic()
     assert preview(Scenario.of(mapping)).rate_rps == pytest.approx(8.0) and time.monotonic() - began < 20
     with pytest.raises(ServelabError, match="closed loops"):
         preview(Scenario.load(examples_folder() / "mixed.yaml"))
+
+
+def synthetic(arrivals, turns=None, **more):
+    mapping = DEFAULT.to_mapping()
+    one = {"arrivals": arrivals, "prompt_tokens": TOKENS, "output_tokens": TOKENS}
+    session = {"session": {"turns": {"kind": "fixed", "tokens": turns}}} if turns else {}
+    mapping["workload"] = {"source": "synthetic", "classes": [one | session], **more}
+    return Scenario.of(mapping)
+
+
+TOKENS = {"kind": "fixed", "tokens": 64}
+SPIKE = {"start_s": 0.0, "duration_s": 1000.0, "factor": 1e6}
+CALM = {"kind": "poisson", "rate_rps": 1.0}
+
+
+@pytest.mark.parametrize(
+    "made, message",
+    [
+        (synthetic({"kind": "poisson", "rate_rps": 1e6}, requests=10**9), "1,000,000,000 requests"),
+        (synthetic({"kind": "profile", "points": [[0.0, 1.0]], "spikes": [SPIKE]}, duration_s=1e3), "1,000,000,000 requests"),
+        (synthetic({"kind": "profile", "points": [[0.0, 1.0]], "spikes": [SPIKE]}, duration_s=1e9), "1,999,999,000 requests"),
+        (synthetic({"kind": "diurnal", "rate_rps": 1e3, "peak_to_mean": 2.0}, duration_s=1e6), "requests, more than"),
+        (synthetic(CALM, duration_s=1e300), "requests, more than"),
+    ],
+)  # fmt: skip
+def test_preview_of_much_traffic_draws_a_sample_and_says_so(made, message):
+    began = time.monotonic()
+    found = preview(made)
+    assert message in found.too_large and message in preview_card(found)
+    assert time.monotonic() - began < 5
+    assert not preview(DEFAULT).too_large
+
+
+def test_preview_of_what_is_too_large_says_so_at_once():
+    many = DEFAULT.to_mapping()
+    many["deployments"][0] |= {"data_parallel_size": 256, "replicas": 100_000}
+    for made, message in [
+        (synthetic(CALM, 30_000, duration_s=10.0), "repeat earlier ones about 4,499,850,000 times"),
+        (Scenario.of(many), "25,600,000 pods"),
+    ]:
+        began = time.monotonic()
+        with pytest.raises(TooLarge, match=message):
+            preview(made)
+        assert time.monotonic() - began < 2
+
+
+def test_expected_requests_are_those_that_come():
+    spike = {"start_s": 40.0, "duration_s": 30.0, "factor": 5.0}
+    for arrivals, within in [
+        ({"kind": "diurnal", "rate_rps": 1.0, "peak_to_mean": 1.8, "day_factors": [1, 2, 3, 4, 5, 6, 7], "start_s": 5e5}, 3e5),
+        ({"kind": "profile", "points": [[0.0, 20.0], [30.0, 80.0]], "period_s": 50.0, "spikes": [spike, spike]}, 220.0),
+        ({"kind": "profile", "points": [[0.0, 200.0], [30.0, 80.0]], "interpolation": "step"}, 90.0),
+    ]:  # fmt: skip
+        made = synthetic(arrivals, duration_s=within)
+        process = made.workload.classes[0].arrivals
+        assert expected_requests(made) == pytest.approx(process.rate(within).integral(within), rel=1e-9)
+        assert len(requests_of(made, 0)) == pytest.approx(expected_requests(made), rel=0.05)
+
+
+def test_preview_of_long_sessions_that_come_seldom():
+    found = preview(synthetic({"kind": "poisson", "rate_rps": 0.01}, 300, duration_s=20_000.0))
+    assert found.rate_rps == pytest.approx(3.0)
 
 
 def test_preview_says_where_it_does_not_apply():
@@ -396,9 +460,10 @@ def test_a_run_may_not_be_too_large():
     job = Job(Work(limits=Limits(requests=1000)).run(s, 0)).start()
     assert job.wait(10) and job.status == "failed" and "360,000" in job.problem
     mixed = Scenario.load(examples_folder() / "mixed.yaml")
-    assert expected_requests(mixed) == pytest.approx(
-        0.25 * 5400 * 4.5 + 8000, rel=0.01
-    )  # conversations of 1 to 8 turns
+    drawn = np.mean(
+        [len(requests_of(mixed, seed)) for seed in range(4)]
+    )  # conversations of 1 to 8 turns, by day
+    assert expected_requests(mixed) == pytest.approx(drawn, rel=0.03)
     many = DEFAULT.to_mapping()
     many["deployments"][0] |= {"replicas": 1000}
     with pytest.raises(ServelabError, match="1,000 pods, more than the 256.*lower replicas"):

@@ -91,8 +91,9 @@ def preview_card(found: Preview) -> str:
         head = say(
             f"On average within the SLO at {found.rate_rps:.4g} requests/s. Bursts and tails: simulate.", GOOD
         )
-    return f"<b>Preview</b> {note(preview_trust(found))}{head}{figures}" + (
-        note(found.no_price) if found.no_price else ""
+    notes = [f"No simulation: {found.too_large}" if found.too_large else "", found.no_price]
+    return f"<b>Preview</b> {note(preview_trust(found))}{head}{figures}" + "".join(
+        note(n) for n in notes if n
     )
 
 
