@@ -18,16 +18,17 @@ from simulator.errors import ServelabError
 from simulator.explorer import cards
 from simulator.explorer.background import Job, Progress
 from simulator.explorer.draft import Draft, of_text, presets
-from simulator.explorer.entry import LADDERS, entered, knobs, options, shown, steps
+from simulator.explorer.entry import LADDERS, entered, knobs, options, reached, shown, steps
 from simulator.explorer.form import PANELS, Field, Keys, fields
 from simulator.explorer.limits import FOR_OTHERS, Limits
 from simulator.explorer.preview import preview
+from simulator.explorer.text import mapping_of
 from simulator.explorer.views import COMPARED, Html, Item, tabs
 from simulator.explorer.work import Outcome, Work
 from simulator.planner.designs import Claim
 from simulator.planner.runs import Runs
 from simulator.result import Result
-from simulator.scenario import Scenario, read_yaml
+from simulator.scenario import Scenario
 
 NARROW = {"description_width": "215px"}
 CHOICES = "replicas: [1, 2, 3, 4, 6, 8]\nmax_num_batched_tokens: [2048, 8192]\n"
@@ -80,8 +81,8 @@ class Explorer(w.VBox):
         self._toolbar()
         self._panels = w.Accordion(layout=_full())
         self._which = w.Dropdown(description="deployment", layout=_full())
-        self._which.observe(lambda change: self._rebuild(), "value")
-        self._panels.observe(lambda change: self._open_panel(), "selected_index")
+        self._which.observe(lambda change: self._guarded(self._rebuild), "value")
+        self._panels.observe(lambda change: self._guarded(self._open_panel), "selected_index")
         self._knobs, self._card, self._fault = w.VBox(), w.HTML(), w.HTML()
         self._actions()
         self._results = w.Tab(layout=_full())
@@ -162,7 +163,7 @@ class Explorer(w.VBox):
         """Start to look for the cheapest of ``choices`` that holds as ``claim`` says; those of the page where not given."""
 
         def work(scenario: Scenario) -> Any:
-            wanted = read_yaml(self._choices.value, "choices") if choices is None else choices
+            wanted = mapping_of(self._choices.value, "choices") if choices is None else choices
             return self._work.plan(
                 scenario, self.seed, wanted, claim or Claim(probability=self._probability.value)
             )
@@ -183,9 +184,10 @@ class Explorer(w.VBox):
     # ---- toolbar --------------------------------------------------------------------------------------------
 
     def _toolbar(self) -> None:
-        button = lambda text, icon, tip, call: _button(text, icon, tip, call)
-        self._undo = button("undo", "undo", "one edit back", lambda: self._history(self.draft.undo))
-        self._redo = button("redo", "repeat", "one edit forward", lambda: self._history(self.draft.redo))
+        self._undo = self._button("undo", "undo", "one edit back", lambda: self._history(self.draft.undo))
+        self._redo = self._button(
+            "redo", "repeat", "one edit forward", lambda: self._history(self.draft.redo)
+        )
         self._preset = w.Dropdown(
             options=[("start from …", ""), *((name, name) for name in presets())],
             layout=w.Layout(width="170px"),
@@ -212,13 +214,22 @@ class Explorer(w.VBox):
             self._guarded(lambda: self.load(_text(content)))
             self._upload.value = ()
 
+    def _button(self, text: str, icon: str, tip: str, call: Callable[[], Any], style: str = "") -> w.Button:
+        made = w.Button(
+            description=text, icon=icon, tooltip=tip, button_style=style, layout=w.Layout(width="auto")
+        )
+        made.on_click(lambda _: self._guarded(call))
+        return made
+
     def _guarded(self, call: Callable[[], Any]) -> Any:
-        """What ``call`` gives; a fault of the input is said on the page."""
+        """What ``call`` gives, None after a fault, which is said on the page."""
         try:
             return call()
         except ServelabError as problem:
             self._fault.value = cards.say(str(problem), cards.BAD)
-            return None
+        except Exception as fault:  # noqa: BLE001 (a fault of ours: said, where the kernel would only log it)
+            self._fault.value = cards.say(f"{type(fault).__name__}: {fault}", cards.BAD)
+        return None
 
     # ---- form -----------------------------------------------------------------------------------------------
 
@@ -242,10 +253,10 @@ class Explorer(w.VBox):
             self._panels.children = [w.VBox(layout=_full()) for _ in (*PANELS, "YAML")]
             self._panels.titles = (*PANELS, "YAML")
             self._panels.selected_index = held
+            self._open_panel()
         finally:
             self._syncing = False
-        self._open_panel()
-        self._changed()
+            self._changed()
 
     def _open_panel(self) -> None:
         """Fill the panel that was opened; those that nobody opens cost nothing."""
@@ -254,11 +265,11 @@ class Explorer(w.VBox):
             return
         if place == len(PANELS):
             area = w.Textarea(self.draft.to_text(self.seed), layout=w.Layout(width="100%", height="360px"))
-            apply = _button(
+            apply = self._button(
                 "apply",
                 "check",
                 "take this text as the scenario",
-                lambda: self._guarded(lambda: self.load(area.value)),
+                lambda: self.load(area.value),
             )
             self._panels.children[place].children = [area, apply]
             return
@@ -301,18 +312,19 @@ class Explorer(w.VBox):
         before = [x.path for x in self._fields()]
         self.draft.set(f, value)
         found = self._fields()
-        if [x.path for x in found] != before:
+        which = [("knob", *x.path) for x in knobs(found, self._which.value or 0)]
+        if [x.path for x in found] != before or any(key not in self._editors for key in which):
             self._rebuild()
             return
+        now = next(x for x in found if x.path == f.path)
         self._syncing = True
         try:
-            for key, (_, editor) in self._editors.items():
-                same = next((x for x in found if x.path == (key[1:] if key[0] == "knob" else key)), None)
-                if same is not None and same.path == f.path:
-                    _show(same, editor)
+            for key in (f.path, ("knob", *f.path)):
+                if key in self._editors:
+                    _show(now, self._editors[key][1])
         finally:
             self._syncing = False
-        self._changed()
+            self._changed()
 
     def _changed(self) -> None:
         """The draft is another: preview, download, history."""
@@ -329,17 +341,19 @@ class Explorer(w.VBox):
             self._card.value = cards.preview_card(preview(scenario, self._work.limits))
         except ServelabError as problem:
             self._card.value = cards.say(str(problem), cards.WARN)
+        except Exception as fault:  # noqa: BLE001 (the card must not go on showing the draft before)
+            self._card.value = cards.say(f"no preview: {type(fault).__name__}: {fault}", cards.BAD)
 
     # ---- jobs -----------------------------------------------------------------------------------------------
 
     def _actions(self) -> None:
         self._go = [
-            _button("simulate", "play", "one run, in the background", self.simulate, "success"),
-            _button("capacity", "line-chart", "the highest rate within the SLO", self.capacity),
-            _button("plan", "search", "the cheapest of the choices below that holds the SLO", self.plan),
+            self._button("simulate", "play", "one run, in the background", self.simulate, "success"),
+            self._button("capacity", "line-chart", "the highest rate within the SLO", self.capacity),
+            self._button("plan", "search", "the cheapest of the choices below that holds the SLO", self.plan),
         ]
-        self._stop = _button("cancel", "stop", "what is reached is kept", self.cancel, "warning")
-        self._pin = _button(
+        self._stop = self._button("cancel", "stop", "what is reached is kept", self.cancel, "warning")
+        self._pin = self._button(
             "pin", "thumb-tack", "keep the last run as A, to compare the next ones with", self.pin
         )
         self._bar_done = w.FloatProgress(0, min=0, max=1, layout=w.Layout(width="220px", display="none"))
@@ -422,7 +436,7 @@ class Explorer(w.VBox):
         best = getattr(self.outcome.found, "best", None) if self.outcome else None
         if best is not None:
             take = lambda: self._history(lambda: self.draft.replace(best.scenario))
-            made.append(_button("take this plan", "check", "make it the draft", take))
+            made.append(self._button("take this plan", "check", "make it the draft", take))
         self._results.children[place].children = made
 
     def _shown(self, item: Item) -> w.Widget:
@@ -472,16 +486,24 @@ def _input(f: Field) -> w.Widget:
 
 
 def _show(f: Field, editor: w.Widget) -> None:
-    """The field's value in its editor; a slider that does not reach so far is made longer."""
+    """The field's value in its editor; a slider that does not reach so far is made longer, one that cannot stays."""
+    if isinstance(editor, w.SelectionSlider | w.IntSlider | w.FloatLogSlider) and not reached(f):
+        return
     if isinstance(editor, w.SelectionSlider):
         editor.options = steps(f)
+    if isinstance(editor, w.Dropdown):
+        editor.options = options(f)
     if isinstance(editor, w.IntSlider):
-        editor.max = max(editor.max, f.value)
+        editor.max, editor.min = max(editor.max, f.value), min(editor.min, f.value)
     if isinstance(editor, w.FloatLogSlider):
         at = math.log10(f.value)
         editor.max, editor.min = max(editor.max, at), min(editor.min, at)
-    plain = isinstance(editor, w.Text | w.Textarea | w.Combobox)
-    editor.value = shown(f) if plain else f.value if isinstance(editor, w.Dropdown) else _or_empty(f.value)
+    if isinstance(editor, w.Text | w.Textarea | w.Combobox):
+        editor.value = shown(f)
+    elif isinstance(editor, w.Checkbox):
+        editor.value = bool(f.value)
+    else:
+        editor.value = f.value if isinstance(editor, w.Dropdown) else _or_empty(f.value)
 
 
 def _or_empty(value: Any) -> Any:
@@ -503,11 +525,3 @@ def _duration(seconds: float) -> str:
     ('7 s', '3 min 20 s')
     """
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
-
-
-def _button(text: str, icon: str, tip: str, call: Callable[[], Any], style: str = "") -> w.Button:
-    made = w.Button(
-        description=text, icon=icon, tooltip=tip, button_style=style, layout=w.Layout(width="auto")
-    )
-    made.on_click(lambda _: call())
-    return made

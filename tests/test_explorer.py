@@ -123,6 +123,16 @@ def test_entries():
         entered(replicas, "four")
     with pytest.raises(ServelabError, match="not YAML"):
         entered(f["admission"], "[1,")
+    with pytest.raises(ServelabError, match="(?s)admission is not YAML: .*given twice"):
+        entered(f["admission"], "{a: 1, a: 2}")
+    assert entered(f["admission"], "[1e-3]") == [1e-3]
+    for text, message in [
+        ("nan", "not a finite number"),
+        ("-inf", "not a finite"),
+        ("1e308", "beyond the largest whole number"),
+    ]:
+        with pytest.raises(ServelabError, match=f"deployments.0.replicas: '{text}' is .*{message}"):
+            entered(replicas, text)
     assert [k.path[-1] for k in knobs(list(f.values()), 0)] == [
         "rate_rps", "gpu", "replicas", "tensor_parallel_size", "max_num_seqs", "max_num_batched_tokens"
     ]  # fmt: skip
@@ -181,6 +191,10 @@ def test_a_file_restores_the_state():
         ("explorer: 1\nscenarios: {}", "scenarios: unknown field .did you mean 'scenario'"),
         ("explorer: 1\nseed: -1\nscenario: {}", "seed must be a whole number of at least 0, got -1"),
         ("explorer: 1\nscenario: {}", "workload: this field is required"),
+        ("a: 2024-99-99", "the file is not YAML: month must be in 1..12"),
+        ("? [a]\n: 1", "the file is not YAML"),
+        ("[" * 5000, "nested too deeply"),
+        ("a: !!timestamp x", "the file is not YAML"),
         ("a: " + "x" * 1_000_001, "longer than the 1,000,000"),
         ("a: &a [1]\nb: [" + "*a, " * 60 + "]", "more than 50 aliases"),
     ],

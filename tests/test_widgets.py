@@ -115,6 +115,64 @@ def test_faults_stand_on_the_page(page):
         page.set("slo.ttft", 1)
 
 
+def test_nonsense_in_a_field_with_a_slider_is_said_and_never_kept_as_good(page):
+    page._panels.selected_index = 0
+    rate = page._editors["workload", "rate_rps"][1]
+    page._panels.selected_index = 2
+    seqs = page._editors["deployments", 0, "engine", "max_num_seqs"][1]
+    page._panels.selected_index = 3
+    replicas = page._editors["deployments", 0, "replicas"][1]
+    for editor, good in ((rate, "16"), (seqs, "128"), (replicas, "2")):
+        for value in ("0", "-1", "nan", "inf", "1e308", "1e12", "1.5", "true", "", "2024-99-99"):
+            editor.value = value
+            said = page._fault.value + page._card.value
+            assert "Error" not in said, (editor.description, value, said)
+            if value in ("0", "-1", "nan", "inf", "1e308", "1e12", "true", "2024-99-99"):
+                assert (
+                    "is " in page._fault.value
+                    or "than" in said
+                    or "Overloaded" in said
+                    or "no preview" in said
+                )
+            editor.value = good
+            assert page._fault.value == "" and "On average within" in page._card.value, (
+                editor.description,
+                value,
+            )
+    page.set("deployments.0.replicas", 50)
+    assert page.slider("deployments.0.replicas").value == 50
+
+
+def test_unexpected_faults_are_said(page, monkeypatch):
+    monkeypatch.setattr("simulator.widgets.preview", lambda *_: 1 / 0)
+    page.slider("deployments.0.replicas").value = 7
+    assert "no preview: ZeroDivisionError" in page._card.value
+    monkeypatch.setattr(page.draft, "undo", lambda: 1 / 0)
+    page._undo.click()
+    assert "ZeroDivisionError: division by zero" in page._fault.value
+
+
+def test_a_trace_can_be_opened(tmp_path):
+    (tmp_path / "t.csv").write_text(
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.0,374,44\n2023-11-16 18:17:04.0,396,109\n"
+    )
+    mapping = Scenario.load(examples_folder() / "default.yaml").to_mapping() | {
+        "workload": {"source": "trace", "path": "t.csv"}
+    }
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(mapping))
+    page = explore(tmp_path / "s.yaml")
+    assert "mean TPOT" in page._card.value
+    with pytest.raises(ServelabError, match="no slider"):
+        page.slider("workload.rate_rps")
+    page.set("workload.rate_rps", 3.0)
+    assert page.slider("workload.rate_rps").value == 3.0
+    page._undo.click()
+    ended(page.simulate())
+    page._panels.selected_index = 0
+    page._editors["workload", "source"][1].value = "poisson"
+    assert page.slider("workload.rate_rps").value == 4.0
+
+
 def test_members_of_unions_bring_their_editors(page):
     page._panels.selected_index = 4
     assert ("deployments", 0, "autoscaler", "metrics") not in page._editors

@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -15,12 +15,11 @@ from simulator.errors import ServelabError, nearest
 from simulator.explorer.checks import no_files
 from simulator.explorer.form import Field
 from simulator.explorer.starters import STARTERS
+from simulator.explorer.text import mapping_of
 from simulator.scenario import Scenario, read_yaml
 
 TOGETHER_S = 1.0  # edits of one field within so long are one step of undo: a slider that is dragged
 MOST_STEPS = 200
-MOST_BYTES = 1_000_000
-MOST_ALIASES = 50  # aliases of aliases make a small file a huge scenario
 FORMAT = 1
 
 
@@ -137,13 +136,7 @@ def of_text(text: str, base_dir: Path = Path()) -> State:
 
     Raises ServelabError for text that is too long, not YAML, of another format, or not a scenario.
     """
-    if len(text) > MOST_BYTES:
-        raise ServelabError(
-            f"a file of {len(text):,} bytes is longer than the {MOST_BYTES:,} that a scenario may have"
-        )
-    if sum(isinstance(token, yaml.AliasToken) for token in _tokens(text)) > MOST_ALIASES:
-        raise ServelabError(f"the file has more than {MOST_ALIASES} aliases (*name)")
-    mapping = read_yaml(text, "the file")
+    mapping = mapping_of(text, "the file")
     if "explorer" not in mapping:
         return State(Scenario.of(mapping, base_dir).to_mapping())
     if mapping["explorer"] != FORMAT:
@@ -162,14 +155,6 @@ def of_text(text: str, base_dir: Path = Path()) -> State:
         Scenario.of(mapping.get("scenario") or {}, base_dir).to_mapping(), seed,
         Scenario.of(pinned, base_dir).to_mapping() if pinned else None,
     )  # fmt: skip
-
-
-def _tokens(text: str) -> Iterator[yaml.Token]:
-    """Tokens up to the first fault, which is said by whoever reads the text."""
-    try:
-        yield from yaml.scan(text, yaml.SafeLoader)
-    except yaml.YAMLError:
-        return
 
 
 def presets() -> dict[str, Path]:

@@ -21,6 +21,7 @@ from simulator.workload.sessions import ClosedLoop
 SAMPLE = 20_000  # requests that lengths are taken from
 SESSIONS = 20  # and at least so many sessions, however long
 DRAWN = Limits(requests=20 * SAMPLE, segments=10**7)  # most of them that are drawn for a preview
+MOST_RPS = 1e12
 SEED = 0
 
 
@@ -78,6 +79,8 @@ def preview(scenario: Scenario, limits: Limits = Limits()) -> Preview:
     if r.config.replicas == 0:
         raise ServelabError("no preview without replicas at the start: simulate")
     lengths, rate_rps = _traffic(scenario)
+    if not rate_rps <= MOST_RPS:
+        raise ServelabError(f"no preview at {rate_rps:.4g} requests/s, only up to {MOST_RPS:.0e}")
     too_large = _refused(scenario, limits)
     n, slo = r.config.replicas, scenario.slo
     found = steady(r, lengths, rate_rps / n)
