@@ -17,7 +17,7 @@ from simulator import charts
 from simulator.errors import ServelabError
 from simulator.explorer import cards
 from simulator.explorer.background import Job, Progress
-from simulator.explorer.draft import Draft, of_text, presets
+from simulator.explorer.draft import MOST_SEED, Draft, State, of_text, presets
 from simulator.explorer.entry import LADDERS, entered, knobs, options, reached, shown, steps
 from simulator.explorer.form import PANELS, Field, Keys, fields
 from simulator.explorer.limits import FOR_OTHERS, Limits
@@ -71,13 +71,18 @@ class Explorer(w.VBox):
     def __init__(self, scenario: Scenario, seed: int, dark: bool, work: Work) -> None:
         self.draft, self._work, self._dark = Draft(scenario, work.files), work, dark
         self.job: Job | None = None
-        self.outcome: Outcome | None = None
+        self.outcome: Outcome | None = None  # the last one
+        self.run: Outcome | None = None  # the last simulation
+        self.search: Outcome | None = None  # the last capacity or plan
         self.pinned: Outcome | None = None
         self._syncing = False
         self._editors: dict[Keys, tuple[Field, w.Widget]] = {}
         self._tabs: dict[str, Any] = {}
         self._drawn: set[int] = set()
-        self._seed = w.BoundedIntText(seed, min=0, max=2**31, description="seed", layout=w.Layout(width="150px"), style={"description_width": "35px"})  # fmt: skip
+        self._seed = w.BoundedIntText(seed, min=0, max=MOST_SEED, description="seed", layout=w.Layout(width="150px"), style={"description_width": "35px"})  # fmt: skip
+        self._seed.observe(lambda change: self._guarded(self._texts), "value")
+        self._area: w.Textarea | None = None
+        self._area_text = ""
         self._toolbar()
         self._panels = w.Accordion(layout=_full())
         self._which = w.Dropdown(description="deployment", layout=_full())
@@ -86,7 +91,8 @@ class Explorer(w.VBox):
         self._knobs, self._card, self._fault = w.VBox(), w.HTML(), w.HTML()
         self._actions()
         self._results = w.Tab(layout=_full())
-        self._results.observe(lambda change: self._draw_tab(), "selected_index")
+        self._results.layout.display = "none"  # until there is one
+        self._results.observe(lambda change: self._guarded(self._draw_tab), "selected_index")
         left = w.VBox(
             [self._knobs, self._which, self._panels], layout=w.Layout(width="440px", flex="0 0 440px")
         )
@@ -115,7 +121,7 @@ class Explorer(w.VBox):
     @property
     def result(self) -> Result | None:
         """Of the last simulation; None before the first."""
-        found = self.outcome.found if self.outcome else None
+        found = self.run.found if self.run else None
         return found if isinstance(found, Result) else None
 
     def set(self, path: str, value: Any) -> None:
@@ -140,16 +146,25 @@ class Explorer(w.VBox):
         """Take a scenario or the state of an explorer from YAML. Raises ServelabError for a faulty one; the draft then stays."""
         folder = self.draft.base_dir if base_dir is None else base_dir
         state = of_text(text, folder)
-        pinned = self._work.run(Scenario.of(state.pinned, folder), state.seed) if state.pinned else None
-        self.draft.replace(Scenario.of(state.mapping, folder))
-        self.seed = state.seed
-        self._rebuild()
+        pinned = None
+        if state.pinned is not None:
+            pinned = self._work.run(Scenario.of(state.pinned, folder), state.pinned_seed)
+            if self.job is not None and self.job.status == "running":
+                raise ServelabError(
+                    "the file has a pinned run, and a job is running: wait for it or cancel it, then open the file"
+                )
+        self._take(state, folder)
+        if not state.plain:
+            self._pin_outcome(None)
         if pinned is not None:
             self._start(pinned, then=self._pin_outcome)
 
     def to_text(self) -> str:
-        """YAML of the state: draft, seed, pinned scenario."""
-        return self.draft.to_text(self.seed, self.pinned.scenario.to_mapping() if self.pinned else None)
+        """YAML of the state: draft and seed, pinned scenario and its seed."""
+        pinned = self.pinned
+        return self.draft.to_text(
+            self.seed, pinned.scenario.to_mapping() if pinned else None, pinned.seed if pinned else 0
+        )
 
     def simulate(self) -> Job | None:
         """Start a simulation of the draft; None while another job runs, or if the draft is faulty (the page says why)."""
@@ -178,8 +193,13 @@ class Explorer(w.VBox):
 
     def pin(self) -> None:
         """Keep the last run for comparison."""
-        if self.outcome is not None and self.outcome.kind == "run":
-            self._pin_outcome(self.outcome)
+        if self.run is not None:
+            self._pin_outcome(self.run)
+
+    def _take(self, state: State, folder: Path) -> None:
+        self.draft.replace(Scenario.of(state.mapping, folder))
+        self.seed = state.seed
+        self._rebuild()
 
     # ---- toolbar --------------------------------------------------------------------------------------------
 
@@ -242,15 +262,12 @@ class Explorer(w.VBox):
             return
         self._syncing = True
         try:
-            names = [(d["name"], i) for i, d in enumerate(self.draft.mapping["deployments"])]
-            if self._which.options != tuple(names):
-                self._which.options = names
-            self._which.layout.display = "" if len(names) > 1 else "none"
+            self._name_deployments()
             found = self._fields()
-            self._editors = {}
-            self._knobs.children = [self._knob(f) for f in knobs(found, self._which.value or 0)]
+            self._editors, self._area = {}, None
+            _refill(self._knobs, [self._knob(f) for f in knobs(found, self._which.value or 0)])
             held = self._panels.selected_index
-            self._panels.children = [w.VBox(layout=_full()) for _ in (*PANELS, "YAML")]
+            _refill(self._panels, [w.VBox(layout=_full()) for _ in (*PANELS, "YAML")])
             self._panels.titles = (*PANELS, "YAML")
             self._panels.selected_index = held
             self._open_panel()
@@ -258,19 +275,24 @@ class Explorer(w.VBox):
             self._syncing = False
             self._changed()
 
+    def _name_deployments(self) -> None:
+        names = tuple((str(d.get("name", "llm")), i) for i, d in enumerate(self.draft.mapping["deployments"]))
+        if self._which.options != names:
+            held = self._which.value or 0
+            self._which.options = names
+            self._which.value = held if held < len(names) else 0
+        self._which.layout.display = "" if len(names) > 1 else "none"
+
     def _open_panel(self) -> None:
         """Fill the panel that was opened; those that nobody opens cost nothing."""
         place = self._panels.selected_index
         if place is None or self._panels.children[place].children:
             return
         if place == len(PANELS):
-            area = w.Textarea(self.draft.to_text(self.seed), layout=w.Layout(width="100%", height="360px"))
-            apply = self._button(
-                "apply",
-                "check",
-                "take this text as the scenario",
-                lambda: self.load(area.value),
-            )
+            self._area_text = self.draft.to_text(self.seed)
+            area = self._area = w.Textarea(self._area_text, layout=w.Layout(width="100%", height="360px"))
+            take = lambda: self._take(of_text(area.value, self.draft.base_dir), self.draft.base_dir)
+            apply = self._button("apply", "check", "take this text as the scenario", take)
             self._panels.children[place].children = [area, apply]
             return
         made: list[w.Widget] = []
@@ -319,6 +341,7 @@ class Explorer(w.VBox):
         now = next(x for x in found if x.path == f.path)
         self._syncing = True
         try:
+            self._name_deployments()
             for key in (f.path, ("knob", *f.path)):
                 if key in self._editors:
                     _show(now, self._editors[key][1])
@@ -329,8 +352,7 @@ class Explorer(w.VBox):
     def _changed(self) -> None:
         """The draft is another: preview, download, history."""
         self._undo.disabled, self._redo.disabled = not self.draft.can_undo, not self.draft.can_redo
-        data = base64.b64encode(self.to_text().encode()).decode()
-        self._download.value = f'<a download="servelab.yaml" href="data:text/yaml;base64,{data}" style="margin:0 10px">save YAML</a>'
+        self._texts()
         self._fault.value = ""
         try:
             scenario = self.scenario
@@ -343,6 +365,13 @@ class Explorer(w.VBox):
             self._card.value = cards.say(str(problem), cards.WARN)
         except Exception as fault:  # noqa: BLE001 (the card must not go on showing the draft before)
             self._card.value = cards.say(f"no preview: {type(fault).__name__}: {fault}", cards.BAD)
+
+    def _texts(self) -> None:
+        """The file to save, and the YAML panel unless somebody has begun to edit it."""
+        data = base64.b64encode(self.to_text().encode()).decode()
+        self._download.value = f'<a download="servelab.yaml" href="data:text/yaml;base64,{data}" style="margin:0 10px">save YAML</a>'
+        if self._area is not None and self._area.value == self._area_text:
+            self._area_text = self._area.value = self.draft.to_text(self.seed)
 
     # ---- jobs -----------------------------------------------------------------------------------------------
 
@@ -371,7 +400,8 @@ class Explorer(w.VBox):
         for b in self._go:
             b.disabled = not idle
         self._stop.disabled = idle
-        self._pin.disabled = self.outcome is None or self.outcome.kind != "run"
+        self._pin.disabled = self.run is None
+        self._stop.button_style = "" if idle else "warning"
         self._bar_done.layout.display = "none" if idle else ""
 
     def _begin(self, work: Callable[[Scenario], Any]) -> Job | None:
@@ -396,21 +426,30 @@ class Explorer(w.VBox):
 
     def _ended(self, job: Job, then: Callable[[Outcome], None] | None) -> None:
         self._says.value = f'<span class="sl-note">{job.status}</span>'
-        if isinstance(job.result, Outcome):
-            if job.result.cached:
-                self._says.value = '<span class="sl-note">found again: computed before</span>'
-            if then is not None:
-                then(job.result)
-            else:
-                self.outcome = job.result
-                self._show_outcome()
-        elif job.status == "failed":
-            self._fault.value = cards.say(job.problem, cards.BAD)
-        self._idle(True)
+        try:
+            if isinstance(job.result, Outcome):
+                if job.result.cached:
+                    self._says.value = '<span class="sl-note">found again: computed before</span>'
+                self._guarded(lambda: (then or self._take_outcome)(job.result))
+            elif job.status == "failed":
+                self._fault.value = cards.say(job.problem, cards.BAD)
+        finally:
+            self._idle(True)
 
-    def _pin_outcome(self, outcome: Outcome) -> None:
+    def _take_outcome(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        if outcome.kind == "run":
+            self.run = outcome
+        else:
+            self.search = outcome
+        self._show_outcome()
+
+    def _pin_outcome(self, outcome: Outcome | None) -> None:
+        if outcome is None and self.pinned is None:
+            return
         self.pinned = outcome
-        self._says.value = f'<span class="sl-note">pinned as A: {outcome.stamp}</span>'
+        if outcome is not None:
+            self._says.value = f'<span class="sl-note">pinned as A: {outcome.stamp}</span>'
         self._changed()
         if self.outcome is not None:
             self._show_outcome()
@@ -418,12 +457,18 @@ class Explorer(w.VBox):
     # ---- results --------------------------------------------------------------------------------------------
 
     def _show_outcome(self) -> None:
-        """Tabs of the last outcome; each is drawn when it is opened."""
+        """Tabs of the last simulation and the last search; each is drawn when it is opened."""
         assert self.outcome is not None
-        self._tabs, self._drawn = tabs(self.outcome, self.pinned), set()
-        self._results.children = [w.VBox(layout=_full()) for _ in self._tabs]
-        self._results.titles = list(self._tabs)
-        self._results.selected_index = len(self._tabs) - 1 if COMPARED in self._tabs else 0
+        self._tabs, self._drawn = {}, set()
+        for outcome in (self.run, self.search):
+            self._tabs |= tabs(outcome, self.pinned) if outcome is not None else {}
+        _refill(self._results, [w.VBox(layout=_full()) for _ in self._tabs])
+        self._results.titles = titles = list(self._tabs)
+        self._results.layout.display = ""
+        last = self.outcome is self.search
+        self._results.selected_index = (
+            len(titles) - 1 if last else titles.index(COMPARED) if COMPARED in titles else 0
+        )
         self._draw_tab()
 
     def _draw_tab(self) -> None:
@@ -431,9 +476,9 @@ class Explorer(w.VBox):
         if place is None or place in self._drawn or place >= len(self._tabs):
             return
         self._drawn.add(place)
-        draw = list(self._tabs.values())[place]
+        title, draw = list(self._tabs.items())[place]
         made = self._guarded(lambda: [self._shown(item) for item in draw()]) or []
-        best = getattr(self.outcome.found, "best", None) if self.outcome else None
+        best = getattr(self.search.found, "best", None) if self.search and title == "Plan" else None
         if best is not None:
             take = lambda: self._history(lambda: self.draft.replace(best.scenario))
             made.append(self._button("take this plan", "check", "make it the draft", take))
@@ -450,6 +495,23 @@ class Explorer(w.VBox):
 def _full() -> w.Layout:
     """A layout of its own: widgets that share one hide together."""
     return w.Layout(width="calc(100% - 4px)")
+
+
+def _refill(box: w.Box, children: list[w.Widget]) -> None:
+    """Other children of a box; those before are closed, or they would pile up."""
+    before = box.children
+    box.children = children
+    for child in before:
+        _close(child)
+
+
+def _close(widget: w.Widget) -> None:
+    for child in getattr(widget, "children", ()):
+        _close(child)
+    for name in ("layout", "style"):
+        if isinstance(getattr(widget, name, None), w.Widget):
+            getattr(widget, name).close()
+    widget.close()
 
 
 # ---- editors: one for each kind of field ------------------------------------------------------------------

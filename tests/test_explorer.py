@@ -176,8 +176,8 @@ def test_a_faulty_edit_stays_and_is_said():
 def test_a_file_restores_the_state():
     draft = Draft(DEFAULT)
     draft.set(by_name(draft)["slo.ttft_s"], 0.7)
-    state = of_text(draft.to_text(5, DEFAULT.to_mapping()))
-    assert Scenario.of(state.mapping).slo.ttft_s == 0.7 and state.seed == 5
+    state = of_text(draft.to_text(5, DEFAULT.to_mapping(), 7))
+    assert Scenario.of(state.mapping).slo.ttft_s == 0.7 and (state.seed, state.pinned_seed) == (5, 7)
     assert state.pinned == DEFAULT.to_mapping()
     assert of_text(DEFAULT.to_yaml()).mapping == DEFAULT.to_mapping()  # a scenario as it is
 
@@ -189,7 +189,10 @@ def test_a_file_restores_the_state():
         ("- 1", "expected a mapping, got list"),
         ("explorer: 9", "format 9 is not supported"),
         ("explorer: 1\nscenarios: {}", "scenarios: unknown field .did you mean 'scenario'"),
-        ("explorer: 1\nseed: -1\nscenario: {}", "seed must be a whole number of at least 0, got -1"),
+        ("explorer: 1\nseed: -1\nscenario: {}", "seed must be a whole number of 0 to 2,147,483,648, got -1"),
+        ("explorer: 1\nseed: 1000000000000\nscenario: {}", "seed must be .*got 1000000000000"),
+        ("explorer: 1\nseed: true\nscenario: {}", "seed must be .*got True"),
+        ("explorer: 1\npinned_seed: x\nscenario: {}", "pinned_seed must be .*got 'x'"),
         ("explorer: 1\nscenario: {}", "workload: this field is required"),
         ("a: 2024-99-99", "the file is not YAML: month must be in 1..12"),
         ("? [a]\n: 1", "the file is not YAML"),

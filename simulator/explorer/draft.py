@@ -21,15 +21,18 @@ from simulator.scenario import Scenario, read_yaml
 TOGETHER_S = 1.0  # edits of one field within so long are one step of undo: a slider that is dragged
 MOST_STEPS = 200
 FORMAT = 1
+MOST_SEED = 2**31
 
 
 @dataclass(frozen=True)
 class State:
-    """What a file keeps of an explorer: the draft, the seed and the pinned run's scenario."""
+    """What a file keeps of an explorer: the draft, its seed, and the pinned run's scenario and seed; ``plain``: a scenario alone."""
 
     mapping: Mapping[str, Any]
     seed: int = 0
     pinned: Mapping[str, Any] | None = None
+    pinned_seed: int = 0
+    plain: bool = False
 
 
 class Draft:
@@ -125,10 +128,12 @@ class Draft:
 
     # ---- files --------------------------------------------------------------------------------------------
 
-    def to_text(self, seed: int = 0, pinned: Mapping[str, Any] | None = None) -> str:
-        """YAML that `of_text` reads: the draft as it stands, seed and pinned scenario. ``servelab run`` reads ``scenario`` of it."""
-        state = {"explorer": FORMAT, "seed": seed, "scenario": self.mapping}
-        return yaml.safe_dump(state | ({"pinned": dict(pinned)} if pinned else {}), sort_keys=False)
+    def to_text(self, seed: int = 0, pinned: Mapping[str, Any] | None = None, pinned_seed: int = 0) -> str:
+        """YAML that `of_text` reads: the draft as it stands, seed and pinned run. ``servelab run`` reads ``scenario`` of it."""
+        state: dict[str, Any] = {"explorer": FORMAT, "seed": seed, "scenario": self.mapping}
+        if pinned:
+            state |= {"pinned_seed": pinned_seed, "pinned": dict(pinned)}
+        return yaml.safe_dump(state, sort_keys=False)
 
 
 def of_text(text: str, base_dir: Path = Path()) -> State:
@@ -138,22 +143,23 @@ def of_text(text: str, base_dir: Path = Path()) -> State:
     """
     mapping = mapping_of(text, "the file")
     if "explorer" not in mapping:
-        return State(Scenario.of(mapping, base_dir).to_mapping())
+        return State(Scenario.of(mapping, base_dir).to_mapping(), plain=True)
     if mapping["explorer"] != FORMAT:
         raise ServelabError(
             f"explorer: format {mapping['explorer']!r} is not supported, this servelab reads {FORMAT}"
         )
-    known = {"explorer", "seed", "scenario", "pinned"}
+    known = {"explorer", "seed", "scenario", "pinned", "pinned_seed"}
     for key in mapping:
         if key not in known:
             raise ServelabError(f"{key}: unknown field{nearest(str(key), known)}")
-    seed = mapping.get("seed", 0)
-    if not isinstance(seed, int) or seed < 0:
-        raise ServelabError(f"seed must be a whole number of at least 0, got {seed!r}")
-    pinned = mapping.get("pinned")
+    seed, pinned = mapping.get("seed", 0), mapping.get("pinned")
+    pinned_seed = mapping.get("pinned_seed", seed)
+    for name, value in (("seed", seed), ("pinned_seed", pinned_seed)):
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST_SEED:
+            raise ServelabError(f"{name} must be a whole number of 0 to {MOST_SEED:,}, got {value!r}")
     return State(
         Scenario.of(mapping.get("scenario") or {}, base_dir).to_mapping(), seed,
-        Scenario.of(pinned, base_dir).to_mapping() if pinned else None,
+        Scenario.of(pinned, base_dir).to_mapping() if pinned else None, pinned_seed,
     )  # fmt: skip
 
 
