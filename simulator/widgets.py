@@ -18,7 +18,7 @@ from simulator.errors import ServelabError
 from simulator.explorer import cards
 from simulator.explorer.background import Job, Progress
 from simulator.explorer.draft import MOST_SEED, Draft, State, of_text, presets
-from simulator.explorer.entry import LADDERS, entered, knobs, options, reached, shown, steps
+from simulator.explorer.entry import LADDERS, entered, knobs, listed, options, reached, shown, steps
 from simulator.explorer.form import PANELS, Field, Keys, fields
 from simulator.explorer.limits import FOR_OTHERS, Limits
 from simulator.explorer.preview import preview
@@ -518,7 +518,21 @@ def _close(widget: w.Widget) -> None:
 
 
 def _slider(f: Field) -> w.Widget:
-    more: dict[str, Any] = {"description": f.label, "style": NARROW, "layout": _full(), "tooltip": f.help}
+    """A knob, its label above it."""
+    made = _bare_slider(
+        f,
+        {
+            "description": f.label,
+            "style": {"description_width": "100%"},
+            "layout": _full(),
+            "tooltip": f.help,
+        },
+    )
+    made.add_class("sl-knob")
+    return made
+
+
+def _bare_slider(f: Field, more: dict[str, Any]) -> w.Widget:
     if f.path[-1] == "rate_rps":
         at = math.log10(f.value)
         return w.FloatLogSlider(
@@ -528,7 +542,9 @@ def _slider(f: Field) -> w.Widget:
         return w.IntSlider(f.value, min=min(1, f.value), max=max(16, 4 * f.value), **more)
     if f.path[-1] in LADDERS:
         return w.SelectionSlider(options=steps(f), value=_or_empty(f.value), **more)
-    return _input(f)
+    if listed(f):
+        return w.Dropdown(options=options(f), value=f.value, **more)
+    return w.Combobox(value=shown(f), options=list(f.choices), continuous_update=False, **more)
 
 
 def _input(f: Field) -> w.Widget:

@@ -9,15 +9,16 @@ import yaml
 from pydantic import Field as PydanticField
 from systems import scenario
 
-from simulator.catalog import examples_folder, load_analytic_error
+from simulator.catalog import examples_folder, find_gpu, load_analytic_error
 from simulator.errors import ServelabError
 from simulator.explorer.background import Job
-from simulator.explorer.cards import preview_card
+from simulator.explorer.cards import GOOD, WARN, preview_card
 from simulator.explorer.draft import Draft, of_text, presets
 from simulator.explorer.entry import entered, knobs, shown, steps
 from simulator.explorer.form import PANELS, fields, panel_of
 from simulator.explorer.limits import FOR_OTHERS, Limits, TooLarge, expected_requests
 from simulator.explorer.preview import preview
+from simulator.explorer.views import tabs
 from simulator.explorer.work import Work
 from simulator.planner.designs import Claim
 from simulator.planner.traffic import requests_of
@@ -397,6 +398,51 @@ def test_a_job_reports_and_ends():
     assert told[1].remaining_s == pytest.approx(told[1].elapsed_s * 0.6 / 0.4)
 
 
+def test_time_goes_on_without_reports():
+    told = []
+
+    def work(report):
+        report(1, 4, "one of four")
+        time.sleep(0.5)
+
+    job = Job(work, told.append, every_s=0.0, tick_s=0.1).start()
+    assert job.wait(10) and job.status == "done"
+    assert len(told) >= 3 and {p.text for p in told} == {"one of four"}
+    assert told[-1].elapsed_s > told[0].elapsed_s + 0.2 and told[-1].fraction == 0.25
+    said = len(told)
+    time.sleep(0.3)
+    assert len(told) == said
+
+
+@pytest.mark.parametrize(
+    "slo, name, message, colour",
+    [
+        ({"deadline_s": 100.0}, "default", "a deadline is not one of means: simulate", "#999"),
+        ({"e2el_s": 0.5}, "default", "On average slower than the SLO at 16 requests/s: E2EL 1.6", WARN),
+        ({"e2el_s": 60.0}, "default", "On average within the SLO", GOOD),
+        ({"ttft_s": 1e-9, "tpot_s": 1.0}, "default", "within its TTFT and TPOT up to 0", WARN),
+        ({}, "default", "the SLO has no limit", "#999"),
+        ({"ttft_s": 1.0, "tpot_s": 0.05}, "microservices", "of the LLM alone; simulate for the verdict", "#999"),
+    ],
+)  # fmt: skip
+def test_the_preview_claims_no_more_than_it_knows(slo, name, message, colour):
+    mapping = Scenario.load(examples_folder() / f"{name}.yaml").to_mapping() | {"slo": slo}
+    card = preview_card(preview(Scenario.of(mapping)))
+    assert message in card and f"--sl:{colour}" in card
+    assert ("On average within the SLO" in card) == (colour == GOOD)
+    assert ("highest rate within" in card) == ("ttft_s" in slo and name == "default")
+
+
+def test_the_bill_without_a_price_says_so():
+    mapping = scenario().to_mapping()
+    gpu = find_gpu("h100").model_dump(mode="json") | {"name": "mine"}
+    mapping["deployments"][0]["gpu"] = gpu
+    job = Job(Work().run(Scenario.of(mapping), 0)).start()
+    assert job.wait(120) and job.status == "done", job.problem
+    said = list(tabs(job.result)["Cost"]())
+    assert len(said) == 1 and "mine" in said[0].text and "price" in said[0].text
+
+
 def test_a_job_is_off_the_main_thread_and_says_what_went_wrong():
     seen = []
 
@@ -456,7 +502,7 @@ def test_capacity_and_plan_count_their_runs():
     told = []
     job = Job(Work().capacity(s, 0), told.append, every_s=0.0).start()
     assert job.wait(120) and job.status == "done", job.problem
-    counts = [int(p.text.split()[0]) for p in told]
+    counts = [int(p.text.split()[0]) for p in told if p.text[:1].isdigit()]
     assert counts == sorted(counts) and counts[-1] == len(job.result.found.curve)
     job = Job(
         Work().plan(s, 0, {"replicas": [1, 2]}, Claim(probability=0.6, confidence=0.6)),

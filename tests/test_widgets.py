@@ -1,7 +1,9 @@
 """The explorer's widgets: they follow the draft and it them, results come from the background, and a browser shows it all without a network."""
 
 import ast
+import base64
 import copy
+import json
 import re
 from pathlib import Path
 
@@ -246,6 +248,102 @@ def test_a_file_restores_the_state(page, tmp_path):
     assert re.search(r'download="servelab.yaml" href="data:text/yaml;base64,', page._download.value)
     with pytest.raises(ServelabError, match="no such file"):
         explore(tmp_path / "none.yaml")
+
+
+def saved(page):
+    return yaml.safe_load(base64.b64decode(re.search(r'base64,([^"]+)', page._download.value).group(1)))
+
+
+def test_a_state_keeps_the_seed_of_the_pinned_run(page):
+    page.set("workload.duration_s", 30.0)
+    page.seed = 1
+    ended(page.simulate())
+    page.pin()
+    page.seed = 7
+    assert saved(page)["seed"] == 7 and saved(page)["pinned_seed"] == 1
+    again = explore()
+    again.load(page.to_text())
+    ended(again.job)
+    assert again.pinned.stamp == page.pinned.stamp and again.seed == 7
+    again.load(explore().to_text())
+    assert again.pinned is None  # a state without one
+    again.load(page.to_text())
+    ended(again.job)
+    again.load(page.scenario.to_yaml())
+    assert again.pinned is not None  # a scenario is no state
+
+
+def test_a_pinned_run_waits_for_no_job(page):
+    state = page.to_text() + "pinned_seed: 0\npinned: " + json.dumps(page.scenario.to_mapping())
+    page.set("workload.duration_s", 100_000.0)
+    before, job = page.scenario, page.simulate()
+    with pytest.raises(ServelabError, match="a job is running"):
+        page.load(state)
+    page.cancel()
+    assert job.wait(60) and page.scenario == before
+
+
+def test_the_yaml_panel_follows_unless_it_is_edited(page):
+    page._panels.selected_index = 7
+    area, apply = page._panels.children[7].children
+    page.slider("deployments.0.replicas").value = 9
+    assert "replicas: 9" in area.value
+    apply.click()
+    assert page.scenario.deployments[0].replicas == 9
+    area, apply = page._panels.children[7].children
+    area.value = area.value.replace("replicas: 9", "replicas: 3")
+    page.slider("workload.rate_rps").value = 8.0
+    assert "replicas: 3" in area.value
+    apply.click()
+    assert page.scenario.deployments[0].replicas == 3
+
+
+def test_the_buttons_come_back_when_drawing_fails(page, monkeypatch):
+    monkeypatch.setattr(cards, "outcome_card", lambda result: 1 / 0)
+    ended(page.simulate())
+    assert "ZeroDivisionError" in page._fault.value and not page._go[0].disabled and page._stop.disabled
+
+
+def test_a_search_leaves_the_run_alone(page):
+    page.set("workload.duration_s", 30.0)
+    assert page._results.layout.display == "none"
+    ended(page.simulate())
+    result = page.result
+    ended(page.plan({"replicas": [1, 2]}, Claim(probability=0.5)))
+    assert page.result is result and not page._pin.disabled and page._results.layout.display == ""
+    assert list(page._results.titles) == ["Summary", "Latency", "Over time", "Cost", "Plan"]
+    assert page._results.selected_index == 4 and "plan: replicas=" in text(tab(page, "Plan"))
+    assert "meets SLO" in text(tab(page, "Summary"))
+    page.pin()
+    assert page.pinned.found is result
+
+
+def test_old_widgets_are_closed(page):
+    live = ipywidgets.widgets.widget._instances
+    page.set("workload.duration_s", 30.0)
+    page._panels.selected_index = 0
+    page._history(page.draft.undo)
+    page._history(page.draft.redo)
+    ended(page.simulate())
+    before = len(live)
+    for _ in range(10):
+        page._history(page.draft.undo)
+        page._history(page.draft.redo)
+    assert len(live) == before
+    page._show_outcome()
+    assert len(live) == before
+
+
+def test_the_list_of_deployments(page):
+    mapping = page.scenario.to_mapping()
+    mapping["deployments"].append(mapping["deployments"][0] | {"name": "other"})
+    page.load(yaml.safe_dump(mapping))
+    assert page._which.value == 0 and page._which.layout.display == ""
+    page._which.value = 1
+    page.set("deployments.1.name", "second")
+    assert page._which.options[1] == ("second", 1) and page._which.value == 1
+    page.load(explore().to_text())
+    assert page._which.value == 0 and page._which.layout.display == "none"
 
 
 def test_uploads_are_checked(page):

@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from simulator.catalog import in_catalog
 from simulator.errors import ServelabError
 from simulator.explorer.form import Field
 from simulator.explorer.text import value_of
@@ -39,6 +40,11 @@ def reached(f: Field) -> bool:
     if name == "replicas":
         return whole and 0 <= value <= 100_000
     return name not in LADDERS or value is None or (whole and 1 <= value <= LARGEST)
+
+
+def listed(f: Field) -> bool:
+    """Whether a knob is a list of the catalog's names: they all show then, where a text field offers only those like its text."""
+    return f.path[-1] == "gpu" and isinstance(f.value, str) and in_catalog("gpu", f.value)
 
 
 def steps(f: Field) -> list[tuple[str, Any]]:

@@ -15,6 +15,7 @@ from simulator.planner.price import fleet_usd_per_hour
 from simulator.planner.traffic import requests_of
 from simulator.resolved import Resolved, resolve_deployment
 from simulator.scenario import Scenario
+from simulator.slo import LIMITS
 from simulator.workload.config import SyntheticWorkload, TraceWorkload, WorkloadConfig
 from simulator.workload.sessions import ClosedLoop
 
@@ -34,6 +35,8 @@ class Preview:
     ``usd_per_1m_output_tokens`` at this rate. ``limit``: what is used up where the load is too high. ``error``: how far
     mean TPOT and TTFT are from simulation (median, relative), None beyond the loads that were compared. ``alone``: there are stages
     around the LLM, which it leaves out. ``too_large``: why it would not be simulated.
+    ``slo_of``: the limits that ``slo_rps`` keeps, empty where neither TTFT nor TPOT has one; ``e2el_limit_s`` [s]; ``deadline``: whether
+    the SLO has one, of which means say nothing.
     """
 
     rate_rps: float
@@ -54,6 +57,9 @@ class Preview:
     error: tuple[float, float] | None
     alone: bool = False
     too_large: str = ""
+    slo_of: str = "TTFT and TPOT"
+    e2el_limit_s: float | None = None
+    deadline: bool = False
 
     @property
     def overloaded(self) -> bool:
@@ -97,6 +103,8 @@ def preview(scenario: Scenario, limits: Limits = Limits()) -> Preview:
         limit=found.limit, kv_tokens=_kv_tokens(r), usd_per_hour=usd, no_price=why,
         usd_per_1m_output_tokens=usd / (tokens_s * 3600) * 1e6 if tokens_s else float("nan"),
         trust=r.step_time.trust, error=known_error(load), alone=scenario.path is not None, too_large=too_large,
+        slo_of=" and ".join(LIMITS[name] for name in ("ttft_s", "tpot_s") if name in slo.limits()),
+        e2el_limit_s=slo.e2el_s, deadline=slo.deadline_s is not None,
     )  # fmt: skip
 
 
