@@ -4,7 +4,6 @@ from simulator.widgets import explore
 explore("examples/default.yaml")
 """
 
-import base64
 import math
 from collections.abc import Callable
 from html import escape
@@ -22,8 +21,8 @@ from simulator.explorer.entry import LADDERS, entered, knobs, listed, options, r
 from simulator.explorer.form import PANELS, Field, Keys, fields
 from simulator.explorer.limits import FOR_OTHERS, Limits
 from simulator.explorer.preview import preview
-from simulator.explorer.text import mapping_of
-from simulator.explorer.views import COMPARED, Html, Item, tabs
+from simulator.explorer.text import mapping_of, text_of
+from simulator.explorer.views import COMPARED, Html, Item, all_tabs
 from simulator.explorer.work import Outcome, Work
 from simulator.planner.designs import Claim
 from simulator.planner.runs import Runs
@@ -225,13 +224,12 @@ class Explorer(w.VBox):
     def _take_preset(self, name: str) -> None:
         if name:
             self._preset.value = ""
-            self._guarded(lambda: self.draft.replace(Scenario.load(presets()[name])))
-            self._rebuild()
+            self._guarded(lambda: self._history(lambda: self.draft.replace(Scenario.load(presets()[name]))))
 
     def _take_upload(self) -> None:
         if self._upload.value:
             content = bytes(self._upload.value[0]["content"])
-            self._guarded(lambda: self.load(_text(content)))
+            self._guarded(lambda: self.load(text_of(content)))
             self._upload.value = ()
 
     def _button(self, text: str, icon: str, tip: str, call: Callable[[], Any], style: str = "") -> w.Button:
@@ -300,14 +298,10 @@ class Explorer(w.VBox):
         for f in (f for f in self._fields() if f.panel == PANELS[place]):
             if f.group != heading:
                 heading = f.group
-                made.append(w.HTML(f'<div class="sl-group">{escape(heading or "deployment")}</div>'))
+                made.append(w.HTML(cards.group(heading or "deployment")))
             made.append(self._editor(f))
             if f.help or f.limits:
-                made.append(
-                    w.HTML(
-                        f'<div class="sl-help">{escape("; ".join(x for x in (f.help, f.limits) if x))}</div>'
-                    )
-                )
+                made.append(w.HTML(cards.hint(f.help, f.limits)))
         self._panels.children[place].children = made
 
     def _editor(self, f: Field) -> w.Widget:
@@ -368,8 +362,7 @@ class Explorer(w.VBox):
 
     def _texts(self) -> None:
         """The file to save, and the YAML panel unless somebody has begun to edit it."""
-        data = base64.b64encode(self.to_text().encode()).decode()
-        self._download.value = f'<a download="servelab.yaml" href="data:text/yaml;base64,{data}" style="margin:0 10px">save YAML</a>'
+        self._download.value = cards.download(self.to_text())
         if self._area is not None and self._area.value == self._area_text:
             self._area_text = self._area.value = self.draft.to_text(self.seed)
 
@@ -421,8 +414,10 @@ class Explorer(w.VBox):
     def _told(self, p: Progress) -> None:
         if p.fraction is not None:
             self._bar_done.value = p.fraction
-        left = "" if p.remaining_s is None else f", {_duration(p.remaining_s)} to go"
-        self._says.value = f'<span class="sl-note">{escape(p.text)} ({_duration(p.elapsed_s)}{left})</span>'
+        left = "" if p.remaining_s is None else f", {cards.duration(p.remaining_s)} to go"
+        self._says.value = (
+            f'<span class="sl-note">{escape(p.text)} ({cards.duration(p.elapsed_s)}{left})</span>'
+        )
 
     def _ended(self, job: Job, then: Callable[[Outcome], None] | None) -> None:
         self._says.value = f'<span class="sl-note">{job.status}</span>'
@@ -459,9 +454,7 @@ class Explorer(w.VBox):
     def _show_outcome(self) -> None:
         """Tabs of the last simulation and the last search; each is drawn when it is opened."""
         assert self.outcome is not None
-        self._tabs, self._drawn = {}, set()
-        for outcome in (self.run, self.search):
-            self._tabs |= tabs(outcome, self.pinned) if outcome is not None else {}
+        self._tabs, self._drawn = all_tabs(self.run, self.search, self.pinned), set()
         _refill(self._results, [w.VBox(layout=_full()) for _ in self._tabs])
         self._results.titles = titles = list(self._tabs)
         self._results.layout.display = ""
@@ -587,19 +580,3 @@ def _show(f: Field, editor: w.Widget) -> None:
 def _or_empty(value: Any) -> Any:
     """A slider takes no None."""
     return "" if value is None else value
-
-
-def _text(content: bytes) -> str:
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as problem:
-        raise ServelabError(f"the file is not text in UTF-8: {problem}") from None
-
-
-def _duration(seconds: float) -> str:
-    """As people say it.
-
-    >>> _duration(7.2), _duration(200)
-    ('7 s', '3 min 20 s')
-    """
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds // 60:.0f} min {seconds % 60:.0f} s"

@@ -1,5 +1,6 @@
 """What an explorer says in HTML: preview, outcome of a run, comparison. Colours are the page's own, so light and dark follow it."""
 
+import base64
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
@@ -31,7 +32,9 @@ STYLE = """<style>
 .sl-scroll {overflow-x:auto}
 .sl-pic svg {max-width:100%; height:auto}
 .sl-help {font-size:11px; line-height:1.25; color:var(--jp-ui-font-color2, #666); margin:-2px 0 5px 2px; white-space:normal}
-.sl-knob.sl-knob {height:auto; flex-wrap:wrap; margin-bottom:4px}
+.sl-knob.sl-knob {height:auto; flex-wrap:wrap; margin:0 2px 4px}
+.sl-knob.sl-knob > select {height:28px; margin-left:0}
+.sl-knob.sl-knob .slider-container {margin:0 8px}
 .sl-knob.sl-knob > .widget-label {flex:0 0 100%; width:100%; text-align:left; height:20px; line-height:20px}
 .sl-group {font-weight:600; margin:10px 0 2px; color:var(--jp-ui-font-color1, #222); border-bottom:1px solid var(--jp-border-color2, #ddd)}
 </style>"""
@@ -51,6 +54,33 @@ def say(text: str, colour: str = "#999") -> str:
 def note(text: str) -> str:
     """A sentence in small type."""
     return f'<div class="sl-note">{escape(text)}</div>'
+
+
+def group(text: str) -> str:
+    """The heading of some fields."""
+    return f'<div class="sl-group">{escape(text)}</div>'
+
+
+def hint(*texts: str) -> str:
+    """What a field means and may be."""
+    return f'<div class="sl-help">{escape("; ".join(x for x in texts if x))}</div>'
+
+
+def download(text: str) -> str:
+    """A link that saves the text as servelab.yaml."""
+    data = base64.b64encode(text.encode()).decode()
+    return (
+        f'<a download="servelab.yaml" href="data:text/yaml;base64,{data}" style="margin:0 10px">save YAML</a>'
+    )
+
+
+def duration(seconds: float) -> str:
+    """As people say it.
+
+    >>> duration(7.2), duration(200)
+    ('7 s', '3 min 20 s')
+    """
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

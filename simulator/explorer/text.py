@@ -12,6 +12,14 @@ MOST_BYTES = 1_000_000
 MOST_ALIASES = 50  # aliases of aliases make a small file a huge scenario
 
 
+def text_of(content: bytes) -> str:
+    """The text of a file. Raises ServelabError for one that is no text."""
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as problem:
+        raise ServelabError(f"the file is not text in UTF-8: {problem}") from None
+
+
 def value_of(text: str, what: str) -> Any:
     """The value that ``text`` is; ``what`` it is called. Raises ServelabError for text that is too long or not YAML."""
     _short(text, what)

@@ -59,6 +59,14 @@ def tabs(outcome: Outcome, pinned: Outcome | None = None) -> dict[str, Tab]:
     return made
 
 
+def all_tabs(run: Outcome | None, search: Outcome | None, pinned: Outcome | None) -> dict[str, Tab]:
+    """Those of the last simulation, and behind them the one of the last search."""
+    made: dict[str, Tab] = {}
+    for outcome in (run, search):
+        made |= tabs(outcome, pinned) if outcome is not None else {}
+    return made
+
+
 def _cdfs(runs: dict[str, Result], stamp: str) -> Iterator[Item]:
     slo = next(iter(runs.values())).slo_config
     for name in ("ttft_s", "tpot_s", "e2el_s"):
