@@ -422,7 +422,9 @@ class Explorer(w.VBox):
     def _ended(self, job: Job, then: Callable[[Outcome], None] | None) -> None:
         self._says.value = f'<span class="sl-note">{job.status}</span>'
         try:
-            if isinstance(job.result, Outcome):
+            if then is not None and job.status == "cancelled":
+                self._says.value = '<span class="sl-note">cancelled: nothing is pinned</span>'
+            elif isinstance(job.result, Outcome):
                 if job.result.cached:
                     self._says.value = '<span class="sl-note">found again: computed before</span>'
                 self._guarded(lambda: (then or self._take_outcome)(job.result))

@@ -283,6 +283,27 @@ def test_a_pinned_run_waits_for_no_job(page):
     assert job.wait(60) and page.scenario == before
 
 
+def test_a_pinned_run_that_is_cancelled_is_not_pinned(page):
+    pinned = page.scenario.to_mapping()
+    pinned["workload"]["duration_s"] = 100_000.0
+    page.load(page.to_text() + "pinned: " + json.dumps(pinned))
+    page.cancel()
+    assert page.job.wait(60) and page.pinned is None and "nothing is pinned" in page._says.value
+
+
+def test_the_gpu_is_a_list_of_the_catalog_or_a_text(page):
+    assert len(page.slider("deployments.0.gpu").options) > 10
+    page.slider("deployments.0.gpu").value = "l4"
+    assert page.scenario.deployments[0].gpu == "l4" and "no preview" not in page._card.value
+    page.set("deployments.0.gpu", "h100x")
+    assert "not in the catalog" in page._card.value and page._stop.button_style == ""
+    again = explore()
+    state = yaml.safe_load(again.to_text())
+    state["scenario"]["deployments"][0]["gpu"] = "mine"
+    again.load(yaml.safe_dump(state))
+    assert isinstance(again.slider("deployments.0.gpu"), ipywidgets.Combobox)
+
+
 def test_the_yaml_panel_follows_unless_it_is_edited(page):
     page._panels.selected_index = 7
     area, apply = page._panels.children[7].children
@@ -372,6 +393,14 @@ def test_a_page_for_others_is_bounded():
         )
     )
     assert "/etc" in page._fault.value and "reads no files" in page._fault.value
+    page.set("deployments.0.model", "/etc")
+    for start in (page.simulate, page.capacity, page.plan):
+        page._fault.value = ""
+        assert start() is None and "reads no files" in page._fault.value
+    mine = Scenario.of(page.draft.mapping)
+    for start in (page._work.run, page._work.capacity):
+        with pytest.raises(ServelabError, match="reads no files"):
+            start(mine, 0)
 
 
 TRACE = {"source": "trace", "path": "/etc/passwd"}
@@ -395,6 +424,7 @@ def test_a_page_for_others_reads_no_files(path, value):
     with pytest.raises(ServelabError, match="reads no files"):
         page.load(yaml.safe_dump(state))
     assert page.job is None
+    page._fault.value = ""
     ended(page.plan({path: [value]}), "failed")
     assert "reads no files" in page._fault.value
 
