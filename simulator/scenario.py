@@ -293,13 +293,20 @@ _Loader.add_implicit_resolver(
 
 def read_yaml(text: str, what: str) -> dict[str, Any]:
     """The mapping that ``text`` is; ``what`` it is called. Raises ServelabError for anything else."""
-    try:
-        mapping = yaml.load(text, _Loader)
-    except yaml.YAMLError as problem:
-        raise ServelabError(f"{what} is not YAML: {problem}") from None
+    mapping = yaml_value(text, what)
     if not isinstance(mapping, dict):
         raise ServelabError(f"{what}: expected a mapping, got {type(mapping).__name__}")
     return mapping
+
+
+def yaml_value(text: str, what: str) -> Any:
+    """The value that ``text`` is. Raises ServelabError for what is not YAML, or holds what cannot be made of it, such as 2024-99-99."""
+    try:
+        return yaml.load(text, _Loader)
+    except RecursionError:
+        raise ServelabError(f"{what} is not YAML that can be read: it is nested too deeply") from None
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, ArithmeticError, LookupError) as problem:
+        raise ServelabError(f"{what} is not YAML: {problem}") from None
 
 
 def overridden(mapping: dict[str, Any], override: str) -> dict[str, Any]:

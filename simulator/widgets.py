@@ -4,7 +4,6 @@ from simulator.widgets import explore
 explore("examples/default.yaml")
 """
 
-import base64
 import math
 from collections.abc import Callable
 from html import escape
@@ -17,17 +16,18 @@ from simulator import charts
 from simulator.errors import ServelabError
 from simulator.explorer import cards
 from simulator.explorer.background import Job, Progress
-from simulator.explorer.draft import Draft, of_text, presets
-from simulator.explorer.entry import LADDERS, entered, knobs, options, shown, steps
+from simulator.explorer.draft import MOST_SEED, Draft, State, of_text, presets
+from simulator.explorer.entry import LADDERS, entered, knobs, listed, options, reached, shown, steps
 from simulator.explorer.form import PANELS, Field, Keys, fields
 from simulator.explorer.limits import FOR_OTHERS, Limits
 from simulator.explorer.preview import preview
-from simulator.explorer.views import COMPARED, Html, Item, tabs
+from simulator.explorer.text import mapping_of, text_of
+from simulator.explorer.views import COMPARED, Html, Item, all_tabs
 from simulator.explorer.work import Outcome, Work
 from simulator.planner.designs import Claim
 from simulator.planner.runs import Runs
 from simulator.result import Result
-from simulator.scenario import Scenario, read_yaml
+from simulator.scenario import Scenario
 
 NARROW = {"description_width": "215px"}
 CHOICES = "replicas: [1, 2, 3, 4, 6, 8]\nmax_num_batched_tokens: [2048, 8192]\n"
@@ -48,10 +48,8 @@ def explore(
 
     Raises ServelabError for a file that is missing or no scenario.
     """
-    work = Work(runs, FOR_OTHERS if for_others else Limits())
-    made = Explorer(
-        scenario if isinstance(scenario, Scenario) else _first(), seed, not for_others, dark, work
-    )
+    work = Work(runs, FOR_OTHERS if for_others else Limits(), not for_others)
+    made = Explorer(scenario if isinstance(scenario, Scenario) else _first(), seed, dark, work)
     if isinstance(scenario, str | Path):
         path = Path(scenario)
         if not path.is_file():
@@ -69,25 +67,31 @@ class Explorer(w.VBox):
     """See `explore`. From Python: ``scenario`` and ``result`` are the draft and the last run, `simulate`, `capacity`, `plan` start
     a job (``job.wait()`` waits for it), `pin`, `load`, `to_text`."""
 
-    def __init__(self, scenario: Scenario, seed: int, files: bool, dark: bool, work: Work) -> None:
-        self.draft, self._work, self._dark = Draft(scenario, files), work, dark
+    def __init__(self, scenario: Scenario, seed: int, dark: bool, work: Work) -> None:
+        self.draft, self._work, self._dark = Draft(scenario, work.files), work, dark
         self.job: Job | None = None
-        self.outcome: Outcome | None = None
+        self.outcome: Outcome | None = None  # the last one
+        self.run: Outcome | None = None  # the last simulation
+        self.search: Outcome | None = None  # the last capacity or plan
         self.pinned: Outcome | None = None
         self._syncing = False
         self._editors: dict[Keys, tuple[Field, w.Widget]] = {}
         self._tabs: dict[str, Any] = {}
         self._drawn: set[int] = set()
-        self._seed = w.BoundedIntText(seed, min=0, max=2**31, description="seed", layout=w.Layout(width="150px"), style={"description_width": "35px"})  # fmt: skip
+        self._seed = w.BoundedIntText(seed, min=0, max=MOST_SEED, description="seed", layout=w.Layout(width="150px"), style={"description_width": "35px"})  # fmt: skip
+        self._seed.observe(lambda change: self._guarded(self._texts), "value")
+        self._area: w.Textarea | None = None
+        self._area_text = ""
         self._toolbar()
         self._panels = w.Accordion(layout=_full())
         self._which = w.Dropdown(description="deployment", layout=_full())
-        self._which.observe(lambda change: self._rebuild(), "value")
-        self._panels.observe(lambda change: self._open_panel(), "selected_index")
+        self._which.observe(lambda change: self._guarded(self._rebuild), "value")
+        self._panels.observe(lambda change: self._guarded(self._open_panel), "selected_index")
         self._knobs, self._card, self._fault = w.VBox(), w.HTML(), w.HTML()
         self._actions()
         self._results = w.Tab(layout=_full())
-        self._results.observe(lambda change: self._draw_tab(), "selected_index")
+        self._results.layout.display = "none"  # until there is one
+        self._results.observe(lambda change: self._guarded(self._draw_tab), "selected_index")
         left = w.VBox(
             [self._knobs, self._which, self._panels], layout=w.Layout(width="440px", flex="0 0 440px")
         )
@@ -116,7 +120,7 @@ class Explorer(w.VBox):
     @property
     def result(self) -> Result | None:
         """Of the last simulation; None before the first."""
-        found = self.outcome.found if self.outcome else None
+        found = self.run.found if self.run else None
         return found if isinstance(found, Result) else None
 
     def set(self, path: str, value: Any) -> None:
@@ -139,17 +143,27 @@ class Explorer(w.VBox):
 
     def load(self, text: str, base_dir: Path | None = None) -> None:
         """Take a scenario or the state of an explorer from YAML. Raises ServelabError for a faulty one; the draft then stays."""
-        state = of_text(text, self.draft.base_dir if base_dir is None else base_dir)
-        self.draft.replace(Scenario.of(state.mapping, self.draft.base_dir if base_dir is None else base_dir))
-        self.seed = state.seed
-        self._rebuild()
+        folder = self.draft.base_dir if base_dir is None else base_dir
+        state = of_text(text, folder)
+        pinned = None
         if state.pinned is not None:
-            pinned = Scenario.of(state.pinned, self.draft.base_dir)
-            self._start(self._work.run(pinned, self.seed), then=self._pin_outcome)
+            pinned = self._work.run(Scenario.of(state.pinned, folder), state.pinned_seed)
+            if self.job is not None and self.job.status == "running":
+                raise ServelabError(
+                    "the file has a pinned run, and a job is running: wait for it or cancel it, then open the file"
+                )
+        self._take(state, folder)
+        if not state.plain:
+            self._pin_outcome(None)
+        if pinned is not None:
+            self._start(pinned, then=self._pin_outcome)
 
     def to_text(self) -> str:
-        """YAML of the state: draft, seed, pinned scenario."""
-        return self.draft.to_text(self.seed, self.pinned.scenario.to_mapping() if self.pinned else None)
+        """YAML of the state: draft and seed, pinned scenario and its seed."""
+        pinned = self.pinned
+        return self.draft.to_text(
+            self.seed, pinned.scenario.to_mapping() if pinned else None, pinned.seed if pinned else 0
+        )
 
     def simulate(self) -> Job | None:
         """Start a simulation of the draft; None while another job runs, or if the draft is faulty (the page says why)."""
@@ -163,7 +177,7 @@ class Explorer(w.VBox):
         """Start to look for the cheapest of ``choices`` that holds as ``claim`` says; those of the page where not given."""
 
         def work(scenario: Scenario) -> Any:
-            wanted = read_yaml(self._choices.value, "choices") if choices is None else choices
+            wanted = mapping_of(self._choices.value, "choices") if choices is None else choices
             return self._work.plan(
                 scenario, self.seed, wanted, claim or Claim(probability=self._probability.value)
             )
@@ -178,15 +192,21 @@ class Explorer(w.VBox):
 
     def pin(self) -> None:
         """Keep the last run for comparison."""
-        if self.outcome is not None and self.outcome.kind == "run":
-            self._pin_outcome(self.outcome)
+        if self.run is not None:
+            self._pin_outcome(self.run)
+
+    def _take(self, state: State, folder: Path) -> None:
+        self.draft.replace(Scenario.of(state.mapping, folder))
+        self.seed = state.seed
+        self._rebuild()
 
     # ---- toolbar --------------------------------------------------------------------------------------------
 
     def _toolbar(self) -> None:
-        button = lambda text, icon, tip, call: _button(text, icon, tip, call)
-        self._undo = button("undo", "undo", "one edit back", lambda: self._history(self.draft.undo))
-        self._redo = button("redo", "repeat", "one edit forward", lambda: self._history(self.draft.redo))
+        self._undo = self._button("undo", "undo", "one edit back", lambda: self._history(self.draft.undo))
+        self._redo = self._button(
+            "redo", "repeat", "one edit forward", lambda: self._history(self.draft.redo)
+        )
         self._preset = w.Dropdown(
             options=[("start from …", ""), *((name, name) for name in presets())],
             layout=w.Layout(width="170px"),
@@ -204,22 +224,30 @@ class Explorer(w.VBox):
     def _take_preset(self, name: str) -> None:
         if name:
             self._preset.value = ""
-            self._guarded(lambda: self.draft.replace(Scenario.load(presets()[name])))
-            self._rebuild()
+            self._guarded(lambda: self._history(lambda: self.draft.replace(Scenario.load(presets()[name]))))
 
     def _take_upload(self) -> None:
         if self._upload.value:
             content = bytes(self._upload.value[0]["content"])
-            self._guarded(lambda: self.load(_text(content)))
+            self._guarded(lambda: self.load(text_of(content)))
             self._upload.value = ()
 
+    def _button(self, text: str, icon: str, tip: str, call: Callable[[], Any], style: str = "") -> w.Button:
+        made = w.Button(
+            description=text, icon=icon, tooltip=tip, button_style=style, layout=w.Layout(width="auto")
+        )
+        made.on_click(lambda _: self._guarded(call))
+        return made
+
     def _guarded(self, call: Callable[[], Any]) -> Any:
-        """What ``call`` gives; a fault of the input is said on the page."""
+        """What ``call`` gives, None after a fault, which is said on the page."""
         try:
             return call()
         except ServelabError as problem:
             self._fault.value = cards.say(str(problem), cards.BAD)
-            return None
+        except Exception as fault:  # noqa: BLE001 (a fault of ours: said, where the kernel would only log it)
+            self._fault.value = cards.say(f"{type(fault).__name__}: {fault}", cards.BAD)
+        return None
 
     # ---- form -----------------------------------------------------------------------------------------------
 
@@ -232,21 +260,26 @@ class Explorer(w.VBox):
             return
         self._syncing = True
         try:
-            names = [(d["name"], i) for i, d in enumerate(self.draft.mapping["deployments"])]
-            if self._which.options != tuple(names):
-                self._which.options = names
-            self._which.layout.display = "" if len(names) > 1 else "none"
+            self._name_deployments()
             found = self._fields()
-            self._editors = {}
-            self._knobs.children = [self._knob(f) for f in knobs(found, self._which.value or 0)]
+            self._editors, self._area = {}, None
+            _refill(self._knobs, [self._knob(f) for f in knobs(found, self._which.value or 0)])
             held = self._panels.selected_index
-            self._panels.children = [w.VBox(layout=_full()) for _ in (*PANELS, "YAML")]
+            _refill(self._panels, [w.VBox(layout=_full()) for _ in (*PANELS, "YAML")])
             self._panels.titles = (*PANELS, "YAML")
             self._panels.selected_index = held
+            self._open_panel()
         finally:
             self._syncing = False
-        self._open_panel()
-        self._changed()
+            self._changed()
+
+    def _name_deployments(self) -> None:
+        names = tuple((str(d.get("name", "llm")), i) for i, d in enumerate(self.draft.mapping["deployments"]))
+        if self._which.options != names:
+            held = self._which.value or 0
+            self._which.options = names
+            self._which.value = held if held < len(names) else 0
+        self._which.layout.display = "" if len(names) > 1 else "none"
 
     def _open_panel(self) -> None:
         """Fill the panel that was opened; those that nobody opens cost nothing."""
@@ -254,13 +287,10 @@ class Explorer(w.VBox):
         if place is None or self._panels.children[place].children:
             return
         if place == len(PANELS):
-            area = w.Textarea(self.draft.to_text(self.seed), layout=w.Layout(width="100%", height="360px"))
-            apply = _button(
-                "apply",
-                "check",
-                "take this text as the scenario",
-                lambda: self._guarded(lambda: self.load(area.value)),
-            )
+            self._area_text = self.draft.to_text(self.seed)
+            area = self._area = w.Textarea(self._area_text, layout=w.Layout(width="100%", height="360px"))
+            take = lambda: self._take(of_text(area.value, self.draft.base_dir), self.draft.base_dir)
+            apply = self._button("apply", "check", "take this text as the scenario", take)
             self._panels.children[place].children = [area, apply]
             return
         made: list[w.Widget] = []
@@ -268,14 +298,10 @@ class Explorer(w.VBox):
         for f in (f for f in self._fields() if f.panel == PANELS[place]):
             if f.group != heading:
                 heading = f.group
-                made.append(w.HTML(f'<div class="sl-group">{escape(heading or "deployment")}</div>'))
+                made.append(w.HTML(cards.group(heading or "deployment")))
             made.append(self._editor(f))
             if f.help or f.limits:
-                made.append(
-                    w.HTML(
-                        f'<div class="sl-help">{escape("; ".join(x for x in (f.help, f.limits) if x))}</div>'
-                    )
-                )
+                made.append(w.HTML(cards.hint(f.help, f.limits)))
         self._panels.children[place].children = made
 
     def _editor(self, f: Field) -> w.Widget:
@@ -302,24 +328,25 @@ class Explorer(w.VBox):
         before = [x.path for x in self._fields()]
         self.draft.set(f, value)
         found = self._fields()
-        if [x.path for x in found] != before:
+        which = [("knob", *x.path) for x in knobs(found, self._which.value or 0)]
+        if [x.path for x in found] != before or any(key not in self._editors for key in which):
             self._rebuild()
             return
+        now = next(x for x in found if x.path == f.path)
         self._syncing = True
         try:
-            for key, (_, editor) in self._editors.items():
-                same = next((x for x in found if x.path == (key[1:] if key[0] == "knob" else key)), None)
-                if same is not None and same.path == f.path:
-                    _show(same, editor)
+            self._name_deployments()
+            for key in (f.path, ("knob", *f.path)):
+                if key in self._editors:
+                    _show(now, self._editors[key][1])
         finally:
             self._syncing = False
-        self._changed()
+            self._changed()
 
     def _changed(self) -> None:
         """The draft is another: preview, download, history."""
         self._undo.disabled, self._redo.disabled = not self.draft.can_undo, not self.draft.can_redo
-        data = base64.b64encode(self.to_text().encode()).decode()
-        self._download.value = f'<a download="servelab.yaml" href="data:text/yaml;base64,{data}" style="margin:0 10px">save YAML</a>'
+        self._texts()
         self._fault.value = ""
         try:
             scenario = self.scenario
@@ -327,20 +354,28 @@ class Explorer(w.VBox):
             self._card.value = cards.say(str(problem), cards.BAD)
             return
         try:
-            self._card.value = cards.preview_card(preview(scenario))
+            self._card.value = cards.preview_card(preview(scenario, self._work.limits))
         except ServelabError as problem:
             self._card.value = cards.say(str(problem), cards.WARN)
+        except Exception as fault:  # noqa: BLE001 (the card must not go on showing the draft before)
+            self._card.value = cards.say(f"no preview: {type(fault).__name__}: {fault}", cards.BAD)
+
+    def _texts(self) -> None:
+        """The file to save, and the YAML panel unless somebody has begun to edit it."""
+        self._download.value = cards.download(self.to_text())
+        if self._area is not None and self._area.value == self._area_text:
+            self._area_text = self._area.value = self.draft.to_text(self.seed)
 
     # ---- jobs -----------------------------------------------------------------------------------------------
 
     def _actions(self) -> None:
         self._go = [
-            _button("simulate", "play", "one run, in the background", self.simulate, "success"),
-            _button("capacity", "line-chart", "the highest rate within the SLO", self.capacity),
-            _button("plan", "search", "the cheapest of the choices below that holds the SLO", self.plan),
+            self._button("simulate", "play", "one run, in the background", self.simulate, "success"),
+            self._button("capacity", "line-chart", "the highest rate within the SLO", self.capacity),
+            self._button("plan", "search", "the cheapest of the choices below that holds the SLO", self.plan),
         ]
-        self._stop = _button("cancel", "stop", "what is reached is kept", self.cancel, "warning")
-        self._pin = _button(
+        self._stop = self._button("cancel", "stop", "what is reached is kept", self.cancel, "warning")
+        self._pin = self._button(
             "pin", "thumb-tack", "keep the last run as A, to compare the next ones with", self.pin
         )
         self._bar_done = w.FloatProgress(0, min=0, max=1, layout=w.Layout(width="220px", display="none"))
@@ -358,7 +393,8 @@ class Explorer(w.VBox):
         for b in self._go:
             b.disabled = not idle
         self._stop.disabled = idle
-        self._pin.disabled = self.outcome is None or self.outcome.kind != "run"
+        self._pin.disabled = self.run is None
+        self._stop.button_style = "" if idle else "warning"
         self._bar_done.layout.display = "none" if idle else ""
 
     def _begin(self, work: Callable[[Scenario], Any]) -> Job | None:
@@ -378,26 +414,39 @@ class Explorer(w.VBox):
     def _told(self, p: Progress) -> None:
         if p.fraction is not None:
             self._bar_done.value = p.fraction
-        left = "" if p.remaining_s is None else f", {_duration(p.remaining_s)} to go"
-        self._says.value = f'<span class="sl-note">{escape(p.text)} ({_duration(p.elapsed_s)}{left})</span>'
+        left = "" if p.remaining_s is None else f", {cards.duration(p.remaining_s)} to go"
+        self._says.value = (
+            f'<span class="sl-note">{escape(p.text)} ({cards.duration(p.elapsed_s)}{left})</span>'
+        )
 
     def _ended(self, job: Job, then: Callable[[Outcome], None] | None) -> None:
         self._says.value = f'<span class="sl-note">{job.status}</span>'
-        if isinstance(job.result, Outcome):
-            if job.result.cached:
-                self._says.value = '<span class="sl-note">found again: computed before</span>'
-            if then is not None:
-                then(job.result)
-            else:
-                self.outcome = job.result
-                self._show_outcome()
-        elif job.status == "failed":
-            self._fault.value = cards.say(job.problem, cards.BAD)
-        self._idle(True)
+        try:
+            if then is not None and job.status == "cancelled":
+                self._says.value = '<span class="sl-note">cancelled: nothing is pinned</span>'
+            elif isinstance(job.result, Outcome):
+                if job.result.cached:
+                    self._says.value = '<span class="sl-note">found again: computed before</span>'
+                self._guarded(lambda: (then or self._take_outcome)(job.result))
+            elif job.status == "failed":
+                self._fault.value = cards.say(job.problem, cards.BAD)
+        finally:
+            self._idle(True)
 
-    def _pin_outcome(self, outcome: Outcome) -> None:
+    def _take_outcome(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        if outcome.kind == "run":
+            self.run = outcome
+        else:
+            self.search = outcome
+        self._show_outcome()
+
+    def _pin_outcome(self, outcome: Outcome | None) -> None:
+        if outcome is None and self.pinned is None:
+            return
         self.pinned = outcome
-        self._says.value = f'<span class="sl-note">pinned as A: {outcome.stamp}</span>'
+        if outcome is not None:
+            self._says.value = f'<span class="sl-note">pinned as A: {outcome.stamp}</span>'
         self._changed()
         if self.outcome is not None:
             self._show_outcome()
@@ -405,12 +454,16 @@ class Explorer(w.VBox):
     # ---- results --------------------------------------------------------------------------------------------
 
     def _show_outcome(self) -> None:
-        """Tabs of the last outcome; each is drawn when it is opened."""
+        """Tabs of the last simulation and the last search; each is drawn when it is opened."""
         assert self.outcome is not None
-        self._tabs, self._drawn = tabs(self.outcome, self.pinned), set()
-        self._results.children = [w.VBox(layout=_full()) for _ in self._tabs]
-        self._results.titles = list(self._tabs)
-        self._results.selected_index = len(self._tabs) - 1 if COMPARED in self._tabs else 0
+        self._tabs, self._drawn = all_tabs(self.run, self.search, self.pinned), set()
+        _refill(self._results, [w.VBox(layout=_full()) for _ in self._tabs])
+        self._results.titles = titles = list(self._tabs)
+        self._results.layout.display = ""
+        last = self.outcome is self.search
+        self._results.selected_index = (
+            len(titles) - 1 if last else titles.index(COMPARED) if COMPARED in titles else 0
+        )
         self._draw_tab()
 
     def _draw_tab(self) -> None:
@@ -418,12 +471,12 @@ class Explorer(w.VBox):
         if place is None or place in self._drawn or place >= len(self._tabs):
             return
         self._drawn.add(place)
-        draw = list(self._tabs.values())[place]
+        title, draw = list(self._tabs.items())[place]
         made = self._guarded(lambda: [self._shown(item) for item in draw()]) or []
-        best = getattr(self.outcome.found, "best", None) if self.outcome else None
+        best = getattr(self.search.found, "best", None) if self.search and title == "Plan" else None
         if best is not None:
             take = lambda: self._history(lambda: self.draft.replace(best.scenario))
-            made.append(_button("take this plan", "check", "make it the draft", take))
+            made.append(self._button("take this plan", "check", "make it the draft", take))
         self._results.children[place].children = made
 
     def _shown(self, item: Item) -> w.Widget:
@@ -439,11 +492,42 @@ def _full() -> w.Layout:
     return w.Layout(width="calc(100% - 4px)")
 
 
+def _refill(box: w.Box, children: list[w.Widget]) -> None:
+    """Other children of a box; those before are closed, or they would pile up."""
+    before = box.children
+    box.children = children
+    for child in before:
+        _close(child)
+
+
+def _close(widget: w.Widget) -> None:
+    for child in getattr(widget, "children", ()):
+        _close(child)
+    for name in ("layout", "style"):
+        if isinstance(getattr(widget, name, None), w.Widget):
+            getattr(widget, name).close()
+    widget.close()
+
+
 # ---- editors: one for each kind of field ------------------------------------------------------------------
 
 
 def _slider(f: Field) -> w.Widget:
-    more: dict[str, Any] = {"description": f.label, "style": NARROW, "layout": _full(), "tooltip": f.help}
+    """A knob, its label above it."""
+    made = _bare_slider(
+        f,
+        {
+            "description": f.label,
+            "style": {"description_width": "100%"},
+            "layout": _full(),
+            "tooltip": f.help,
+        },
+    )
+    made.add_class("sl-knob")
+    return made
+
+
+def _bare_slider(f: Field, more: dict[str, Any]) -> w.Widget:
     if f.path[-1] == "rate_rps":
         at = math.log10(f.value)
         return w.FloatLogSlider(
@@ -453,7 +537,9 @@ def _slider(f: Field) -> w.Widget:
         return w.IntSlider(f.value, min=min(1, f.value), max=max(16, 4 * f.value), **more)
     if f.path[-1] in LADDERS:
         return w.SelectionSlider(options=steps(f), value=_or_empty(f.value), **more)
-    return _input(f)
+    if listed(f):
+        return w.Dropdown(options=options(f), value=f.value, **more)
+    return w.Combobox(value=shown(f), options=list(f.choices), continuous_update=False, **more)
 
 
 def _input(f: Field) -> w.Widget:
@@ -473,42 +559,26 @@ def _input(f: Field) -> w.Widget:
 
 
 def _show(f: Field, editor: w.Widget) -> None:
-    """The field's value in its editor; a slider that does not reach so far is made longer."""
+    """The field's value in its editor; a slider that does not reach so far is made longer, one that cannot stays."""
+    if isinstance(editor, w.SelectionSlider | w.IntSlider | w.FloatLogSlider) and not reached(f):
+        return
     if isinstance(editor, w.SelectionSlider):
         editor.options = steps(f)
+    if isinstance(editor, w.Dropdown):
+        editor.options = options(f)
     if isinstance(editor, w.IntSlider):
-        editor.max = max(editor.max, f.value)
+        editor.max, editor.min = max(editor.max, f.value), min(editor.min, f.value)
     if isinstance(editor, w.FloatLogSlider):
         at = math.log10(f.value)
         editor.max, editor.min = max(editor.max, at), min(editor.min, at)
-    plain = isinstance(editor, w.Text | w.Textarea | w.Combobox)
-    editor.value = shown(f) if plain else f.value if isinstance(editor, w.Dropdown) else _or_empty(f.value)
+    if isinstance(editor, w.Text | w.Textarea | w.Combobox):
+        editor.value = shown(f)
+    elif isinstance(editor, w.Checkbox):
+        editor.value = bool(f.value)
+    else:
+        editor.value = f.value if isinstance(editor, w.Dropdown) else _or_empty(f.value)
 
 
 def _or_empty(value: Any) -> Any:
     """A slider takes no None."""
     return "" if value is None else value
-
-
-def _text(content: bytes) -> str:
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as problem:
-        raise ServelabError(f"the file is not text in UTF-8: {problem}") from None
-
-
-def _duration(seconds: float) -> str:
-    """As people say it.
-
-    >>> _duration(7.2), _duration(200)
-    ('7 s', '3 min 20 s')
-    """
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
-
-
-def _button(text: str, icon: str, tip: str, call: Callable[[], Any], style: str = "") -> w.Button:
-    made = w.Button(
-        description=text, icon=icon, tooltip=tip, button_style=style, layout=w.Layout(width="auto")
-    )
-    made.on_click(lambda _: call())
-    return made

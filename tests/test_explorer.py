@@ -9,16 +9,19 @@ import yaml
 from pydantic import Field as PydanticField
 from systems import scenario
 
-from simulator.catalog import examples_folder, load_analytic_error
+from simulator.catalog import examples_folder, find_gpu, load_analytic_error
 from simulator.errors import ServelabError
 from simulator.explorer.background import Job
+from simulator.explorer.cards import GOOD, WARN, preview_card
 from simulator.explorer.draft import Draft, of_text, presets
 from simulator.explorer.entry import entered, knobs, shown, steps
 from simulator.explorer.form import PANELS, fields, panel_of
-from simulator.explorer.limits import FOR_OTHERS, Limits, expected_requests
+from simulator.explorer.limits import FOR_OTHERS, Limits, TooLarge, expected_requests
 from simulator.explorer.preview import preview
+from simulator.explorer.views import tabs
 from simulator.explorer.work import Work
 from simulator.planner.designs import Claim
+from simulator.planner.traffic import requests_of
 from simulator.result import Result
 from simulator.scenario import Scenario
 from simulator.simulation import simulate
@@ -121,6 +124,16 @@ def test_entries():
         entered(replicas, "four")
     with pytest.raises(ServelabError, match="not YAML"):
         entered(f["admission"], "[1,")
+    with pytest.raises(ServelabError, match="(?s)admission is not YAML: .*given twice"):
+        entered(f["admission"], "{a: 1, a: 2}")
+    assert entered(f["admission"], "[1e-3]") == [1e-3]
+    for text, message in [
+        ("nan", "not a finite number"),
+        ("-inf", "not a finite"),
+        ("1e308", "beyond the largest whole number"),
+    ]:
+        with pytest.raises(ServelabError, match=f"deployments.0.replicas: '{text}' is .*{message}"):
+            entered(replicas, text)
     assert [k.path[-1] for k in knobs(list(f.values()), 0)] == [
         "rate_rps", "gpu", "replicas", "tensor_parallel_size", "max_num_seqs", "max_num_batched_tokens"
     ]  # fmt: skip
@@ -164,8 +177,8 @@ def test_a_faulty_edit_stays_and_is_said():
 def test_a_file_restores_the_state():
     draft = Draft(DEFAULT)
     draft.set(by_name(draft)["slo.ttft_s"], 0.7)
-    state = of_text(draft.to_text(5, DEFAULT.to_mapping()))
-    assert Scenario.of(state.mapping).slo.ttft_s == 0.7 and state.seed == 5
+    state = of_text(draft.to_text(5, DEFAULT.to_mapping(), 7))
+    assert Scenario.of(state.mapping).slo.ttft_s == 0.7 and (state.seed, state.pinned_seed) == (5, 7)
     assert state.pinned == DEFAULT.to_mapping()
     assert of_text(DEFAULT.to_yaml()).mapping == DEFAULT.to_mapping()  # a scenario as it is
 
@@ -177,8 +190,15 @@ def test_a_file_restores_the_state():
         ("- 1", "expected a mapping, got list"),
         ("explorer: 9", "format 9 is not supported"),
         ("explorer: 1\nscenarios: {}", "scenarios: unknown field .did you mean 'scenario'"),
-        ("explorer: 1\nseed: -1\nscenario: {}", "seed must be a whole number of at least 0, got -1"),
+        ("explorer: 1\nseed: -1\nscenario: {}", "seed must be a whole number of 0 to 2,147,483,648, got -1"),
+        ("explorer: 1\nseed: 1000000000000\nscenario: {}", "seed must be .*got 1000000000000"),
+        ("explorer: 1\nseed: true\nscenario: {}", "seed must be .*got True"),
+        ("explorer: 1\npinned_seed: x\nscenario: {}", "pinned_seed must be .*got 'x'"),
         ("explorer: 1\nscenario: {}", "workload: this field is required"),
+        ("a: 2024-99-99", "the file is not YAML: month must be in 1..12"),
+        ("? [a]\n: 1", "the file is not YAML"),
+        ("[" * 5000, "nested too deeply"),
+        ("a: !!timestamp x", "the file is not YAML"),
         ("a: " + "x" * 1_000_001, "longer than the 1,000,000"),
         ("a: &a [1]\nb: [" + "*a, " * 60 + "]", "more than 50 aliases"),
     ],
@@ -267,13 +287,75 @@ def test_preview_of_classes_draws_no_more_than_a_sample():
     arrivals = {"kind": "poisson", "rate_rps": 8.0}
     mapping["workload"] = {
         "source": "synthetic",
-        "duration_s": 1e9,
+        "duration_s": 6e5,
         "classes": [{"preset": "chat", "arrivals": arrivals}],
     }
     began = time.monotonic()
     assert preview(Scenario.of(mapping)).rate_rps == pytest.approx(8.0) and time.monotonic() - began < 20
     with pytest.raises(ServelabError, match="closed loops"):
         preview(Scenario.load(examples_folder() / "mixed.yaml"))
+
+
+def synthetic(arrivals, turns=None, **more):
+    mapping = DEFAULT.to_mapping()
+    one = {"arrivals": arrivals, "prompt_tokens": TOKENS, "output_tokens": TOKENS}
+    session = {"session": {"turns": {"kind": "fixed", "tokens": turns}}} if turns else {}
+    mapping["workload"] = {"source": "synthetic", "classes": [one | session], **more}
+    return Scenario.of(mapping)
+
+
+TOKENS = {"kind": "fixed", "tokens": 64}
+SPIKE = {"start_s": 0.0, "duration_s": 1000.0, "factor": 1e6}
+CALM = {"kind": "poisson", "rate_rps": 1.0}
+
+
+@pytest.mark.parametrize(
+    "made, message",
+    [
+        (synthetic({"kind": "poisson", "rate_rps": 1e6}, requests=10**9), "1,000,000,000 requests"),
+        (synthetic({"kind": "profile", "points": [[0.0, 1.0]], "spikes": [SPIKE]}, duration_s=1e3), "1,000,000,000 requests"),
+        (synthetic({"kind": "profile", "points": [[0.0, 1.0]], "spikes": [SPIKE]}, duration_s=1e9), "1,999,999,000 requests"),
+        (synthetic({"kind": "diurnal", "rate_rps": 1e3, "peak_to_mean": 2.0}, duration_s=1e6), "requests, more than"),
+        (synthetic(CALM, duration_s=1e300), "requests, more than"),
+    ],
+)  # fmt: skip
+def test_preview_of_much_traffic_draws_a_sample_and_says_so(made, message):
+    began = time.monotonic()
+    found = preview(made)
+    assert message in found.too_large and message in preview_card(found)
+    assert time.monotonic() - began < 5
+    assert not preview(DEFAULT).too_large
+
+
+def test_preview_of_what_is_too_large_says_so_at_once():
+    many = DEFAULT.to_mapping()
+    many["deployments"][0] |= {"data_parallel_size": 256, "replicas": 100_000}
+    for made, message in [
+        (synthetic(CALM, 30_000, duration_s=10.0), "repeat earlier ones about 4,499,850,000 times"),
+        (Scenario.of(many), "25,600,000 pods"),
+    ]:
+        began = time.monotonic()
+        with pytest.raises(TooLarge, match=message):
+            preview(made)
+        assert time.monotonic() - began < 2
+
+
+def test_expected_requests_are_those_that_come():
+    spike = {"start_s": 40.0, "duration_s": 30.0, "factor": 5.0}
+    for arrivals, within in [
+        ({"kind": "diurnal", "rate_rps": 1.0, "peak_to_mean": 1.8, "day_factors": [1, 2, 3, 4, 5, 6, 7], "start_s": 5e5}, 3e5),
+        ({"kind": "profile", "points": [[0.0, 20.0], [30.0, 80.0]], "period_s": 50.0, "spikes": [spike, spike]}, 220.0),
+        ({"kind": "profile", "points": [[0.0, 200.0], [30.0, 80.0]], "interpolation": "step"}, 90.0),
+    ]:  # fmt: skip
+        made = synthetic(arrivals, duration_s=within)
+        process = made.workload.classes[0].arrivals
+        assert expected_requests(made) == pytest.approx(process.rate(within).integral(within), rel=1e-9)
+        assert len(requests_of(made, 0)) == pytest.approx(expected_requests(made), rel=0.05)
+
+
+def test_preview_of_long_sessions_that_come_seldom():
+    found = preview(synthetic({"kind": "poisson", "rate_rps": 0.01}, 300, duration_s=20_000.0))
+    assert found.rate_rps == pytest.approx(3.0)
 
 
 def test_preview_says_where_it_does_not_apply():
@@ -314,6 +396,51 @@ def test_a_job_reports_and_ends():
     shares = [p.fraction for p in told]
     assert shares == [0.2, 0.4, 0.6, 0.8, 1.0] and told[-1].remaining_s == 0
     assert told[1].remaining_s == pytest.approx(told[1].elapsed_s * 0.6 / 0.4)
+
+
+def test_time_goes_on_without_reports():
+    told = []
+
+    def work(report):
+        report(1, 4, "one of four")
+        time.sleep(0.5)
+
+    job = Job(work, told.append, every_s=0.0, tick_s=0.1).start()
+    assert job.wait(10) and job.status == "done"
+    assert len(told) >= 3 and {p.text for p in told} == {"one of four"}
+    assert told[-1].elapsed_s > told[0].elapsed_s + 0.2 and told[-1].fraction == 0.25
+    said = len(told)
+    time.sleep(0.3)
+    assert len(told) == said
+
+
+@pytest.mark.parametrize(
+    "slo, name, message, colour",
+    [
+        ({"deadline_s": 100.0}, "default", "a deadline is not one of means: simulate", "#999"),
+        ({"e2el_s": 0.5}, "default", "On average slower than the SLO at 16 requests/s: E2EL 1.6", WARN),
+        ({"e2el_s": 60.0}, "default", "On average within the SLO", GOOD),
+        ({"ttft_s": 1e-9, "tpot_s": 1.0}, "default", "within its TTFT and TPOT up to 0", WARN),
+        ({}, "default", "the SLO has no limit", "#999"),
+        ({"ttft_s": 1.0, "tpot_s": 0.05}, "microservices", "of the LLM alone; simulate for the verdict", "#999"),
+    ],
+)  # fmt: skip
+def test_the_preview_claims_no_more_than_it_knows(slo, name, message, colour):
+    mapping = Scenario.load(examples_folder() / f"{name}.yaml").to_mapping() | {"slo": slo}
+    card = preview_card(preview(Scenario.of(mapping)))
+    assert message in card and f"--sl:{colour}" in card
+    assert ("On average within the SLO" in card) == (colour == GOOD)
+    assert ("highest rate within" in card) == ("ttft_s" in slo and name == "default")
+
+
+def test_the_bill_without_a_price_says_so():
+    mapping = scenario().to_mapping()
+    gpu = find_gpu("h100").model_dump(mode="json") | {"name": "mine"}
+    mapping["deployments"][0]["gpu"] = gpu
+    job = Job(Work().run(Scenario.of(mapping), 0)).start()
+    assert job.wait(120) and job.status == "done", job.problem
+    said = list(tabs(job.result)["Cost"]())
+    assert len(said) == 1 and "mine" in said[0].text and "price" in said[0].text
 
 
 def test_a_job_is_off_the_main_thread_and_says_what_went_wrong():
@@ -375,7 +502,7 @@ def test_capacity_and_plan_count_their_runs():
     told = []
     job = Job(Work().capacity(s, 0), told.append, every_s=0.0).start()
     assert job.wait(120) and job.status == "done", job.problem
-    counts = [int(p.text.split()[0]) for p in told]
+    counts = [int(p.text.split()[0]) for p in told if p.text[:1].isdigit()]
     assert counts == sorted(counts) and counts[-1] == len(job.result.found.curve)
     job = Job(
         Work().plan(s, 0, {"replicas": [1, 2]}, Claim(probability=0.6, confidence=0.6)),
@@ -396,9 +523,10 @@ def test_a_run_may_not_be_too_large():
     job = Job(Work(limits=Limits(requests=1000)).run(s, 0)).start()
     assert job.wait(10) and job.status == "failed" and "360,000" in job.problem
     mixed = Scenario.load(examples_folder() / "mixed.yaml")
-    assert expected_requests(mixed) == pytest.approx(
-        0.25 * 5400 * 4.5 + 8000, rel=0.01
-    )  # conversations of 1 to 8 turns
+    drawn = np.mean(
+        [len(requests_of(mixed, seed)) for seed in range(4)]
+    )  # conversations of 1 to 8 turns, by day
+    assert expected_requests(mixed) == pytest.approx(drawn, rel=0.03)
     many = DEFAULT.to_mapping()
     many["deployments"][0] |= {"replicas": 1000}
     with pytest.raises(ServelabError, match="1,000 pods, more than the 256.*lower replicas"):

@@ -1,6 +1,9 @@
 """The explorer's widgets: they follow the draft and it them, results come from the background, and a browser shows it all without a network."""
 
 import ast
+import base64
+import copy
+import json
 import re
 import time
 from pathlib import Path
@@ -8,12 +11,14 @@ from pathlib import Path
 import ipywidgets
 import nbformat
 import pytest
+import yaml
 from pages import ROOT, TOKEN, app, browser, lab
 
 from simulator.catalog import examples_folder
 from simulator.errors import ServelabError
 from simulator.explorer import cards
 from simulator.explorer.limits import Limits
+from simulator.planner.designs import Claim
 from simulator.scenario import Scenario
 from simulator.widgets import explore
 
@@ -113,6 +118,59 @@ def test_faults_stand_on_the_page(page):
         page.set("slo.ttft", 1)
 
 
+def test_nonsense_in_a_field_with_a_slider_is_said_and_never_kept_as_good(page):
+    page._panels.selected_index = 0
+    rate = page._editors["workload", "rate_rps"][1]
+    page._panels.selected_index = 2
+    seqs = page._editors["deployments", 0, "engine", "max_num_seqs"][1]
+    page._panels.selected_index = 3
+    replicas = page._editors["deployments", 0, "replicas"][1]
+    for editor, good in ((rate, "16"), (seqs, "128"), (replicas, "2")):
+        for value in ("0", "-1", "nan", "inf", "1e308", "1e12", "1.5", "true", "", "2024-99-99"):
+            editor.value = value
+            said = page._fault.value + page._card.value
+            assert "Error" not in said, (editor.description, value, said)
+            if value in ("0", "-1", "nan", "inf", "1e308", "1e12", "true", "2024-99-99"):
+                assert "sl-say" in page._fault.value or "On average" not in page._card.value, (value, said)
+            editor.value = good
+            assert page._fault.value == "" and "On average within" in page._card.value, (
+                editor.description,
+                value,
+            )
+    page.set("deployments.0.replicas", 50)
+    assert page.slider("deployments.0.replicas").value == 50
+
+
+def test_unexpected_faults_are_said(page, monkeypatch):
+    monkeypatch.setattr("simulator.widgets.preview", lambda *_: 1 / 0)
+    page.slider("deployments.0.replicas").value = 7
+    assert "no preview: ZeroDivisionError" in page._card.value
+    monkeypatch.setattr(page.draft, "undo", lambda: 1 / 0)
+    page._undo.click()
+    assert "ZeroDivisionError: division by zero" in page._fault.value
+
+
+def test_a_trace_can_be_opened(tmp_path):
+    (tmp_path / "t.csv").write_text(
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.0,374,44\n2023-11-16 18:17:04.0,396,109\n"
+    )
+    mapping = Scenario.load(examples_folder() / "default.yaml").to_mapping() | {
+        "workload": {"source": "trace", "path": "t.csv"}
+    }
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(mapping))
+    page = explore(tmp_path / "s.yaml")
+    assert "mean TPOT" in page._card.value
+    with pytest.raises(ServelabError, match="no slider"):
+        page.slider("workload.rate_rps")
+    page.set("workload.rate_rps", 3.0)
+    assert page.slider("workload.rate_rps").value == 3.0
+    page._undo.click()
+    ended(page.simulate())
+    page._panels.selected_index = 0
+    page._editors["workload", "source"][1].value = "poisson"
+    assert page.slider("workload.rate_rps").value == 4.0
+
+
 def test_members_of_unions_bring_their_editors(page):
     page._panels.selected_index = 4
     assert ("deployments", 0, "autoscaler", "metrics") not in page._editors
@@ -193,6 +251,123 @@ def test_a_file_restores_the_state(page, tmp_path):
         explore(tmp_path / "none.yaml")
 
 
+def saved(page):
+    return yaml.safe_load(base64.b64decode(re.search(r'base64,([^"]+)', page._download.value).group(1)))
+
+
+def test_a_state_keeps_the_seed_of_the_pinned_run(page):
+    page.set("workload.duration_s", 30.0)
+    page.seed = 1
+    ended(page.simulate())
+    page.pin()
+    page.seed = 7
+    assert saved(page)["seed"] == 7 and saved(page)["pinned_seed"] == 1
+    again = explore()
+    again.load(page.to_text())
+    ended(again.job)
+    assert again.pinned.stamp == page.pinned.stamp and again.seed == 7
+    again.load(explore().to_text())
+    assert again.pinned is None  # a state without one
+    again.load(page.to_text())
+    ended(again.job)
+    again.load(page.scenario.to_yaml())
+    assert again.pinned is not None  # a scenario is no state
+
+
+def test_a_pinned_run_waits_for_no_job(page):
+    state = page.to_text() + "pinned_seed: 0\npinned: " + json.dumps(page.scenario.to_mapping())
+    page.set("workload.duration_s", 100_000.0)
+    before, job = page.scenario, page.simulate()
+    with pytest.raises(ServelabError, match="a job is running"):
+        page.load(state)
+    page.cancel()
+    assert job.wait(60) and page.scenario == before
+
+
+def test_a_pinned_run_that_is_cancelled_is_not_pinned(page):
+    pinned = page.scenario.to_mapping()
+    pinned["workload"]["duration_s"] = 100_000.0
+    page.load(page.to_text() + "pinned: " + json.dumps(pinned))
+    page.cancel()
+    assert page.job.wait(60) and page.pinned is None and "nothing is pinned" in page._says.value
+
+
+def test_the_gpu_is_a_list_of_the_catalog_or_a_text(page):
+    assert len(page.slider("deployments.0.gpu").options) > 10
+    page.slider("deployments.0.gpu").value = "l4"
+    assert page.scenario.deployments[0].gpu == "l4" and "no preview" not in page._card.value
+    page.set("deployments.0.gpu", "h100x")
+    assert "not in the catalog" in page._card.value and page._stop.button_style == ""
+    again = explore()
+    state = yaml.safe_load(again.to_text())
+    state["scenario"]["deployments"][0]["gpu"] = "mine"
+    again.load(yaml.safe_dump(state))
+    assert isinstance(again.slider("deployments.0.gpu"), ipywidgets.Combobox)
+
+
+def test_the_yaml_panel_follows_unless_it_is_edited(page):
+    page._panels.selected_index = 7
+    area, apply = page._panels.children[7].children
+    page.slider("deployments.0.replicas").value = 9
+    assert "replicas: 9" in area.value
+    apply.click()
+    assert page.scenario.deployments[0].replicas == 9
+    area, apply = page._panels.children[7].children
+    area.value = area.value.replace("replicas: 9", "replicas: 3")
+    page.slider("workload.rate_rps").value = 8.0
+    assert "replicas: 3" in area.value
+    apply.click()
+    assert page.scenario.deployments[0].replicas == 3
+
+
+def test_the_buttons_come_back_when_drawing_fails(page, monkeypatch):
+    monkeypatch.setattr(cards, "outcome_card", lambda result: 1 / 0)
+    ended(page.simulate())
+    assert "ZeroDivisionError" in page._fault.value and not page._go[0].disabled and page._stop.disabled
+
+
+def test_a_search_leaves_the_run_alone(page):
+    page.set("workload.duration_s", 30.0)
+    assert page._results.layout.display == "none"
+    ended(page.simulate())
+    result = page.result
+    ended(page.plan({"replicas": [1, 2]}, Claim(probability=0.5)))
+    assert page.result is result and not page._pin.disabled and page._results.layout.display == ""
+    assert list(page._results.titles) == ["Summary", "Latency", "Over time", "Cost", "Plan"]
+    assert page._results.selected_index == 4 and "plan: replicas=" in text(tab(page, "Plan"))
+    assert "meets SLO" in text(tab(page, "Summary"))
+    page.pin()
+    assert page.pinned.found is result
+
+
+def test_old_widgets_are_closed(page):
+    live = ipywidgets.widgets.widget._instances
+    page.set("workload.duration_s", 30.0)
+    page._panels.selected_index = 0
+    page._history(page.draft.undo)
+    page._history(page.draft.redo)
+    ended(page.simulate())
+    before = len(live)
+    for _ in range(10):
+        page._history(page.draft.undo)
+        page._history(page.draft.redo)
+    assert len(live) == before
+    page._show_outcome()
+    assert len(live) == before
+
+
+def test_the_list_of_deployments(page):
+    mapping = page.scenario.to_mapping()
+    mapping["deployments"].append(mapping["deployments"][0] | {"name": "other"})
+    page.load(yaml.safe_dump(mapping))
+    assert page._which.value == 0 and page._which.layout.display == ""
+    page._which.value = 1
+    page.set("deployments.1.name", "second")
+    assert page._which.options[1] == ("second", 1) and page._which.value == 1
+    page.load(explore().to_text())
+    assert page._which.value == 0 and page._which.layout.display == "none"
+
+
 def test_uploads_are_checked(page):
     import datetime
 
@@ -219,6 +394,58 @@ def test_a_page_for_others_is_bounded():
         )
     )
     assert "/etc" in page._fault.value and "reads no files" in page._fault.value
+    page.set("deployments.0.model", "/etc")
+    for start in (page.simulate, page.capacity, page.plan):
+        page._fault.value = ""
+        assert start() is None and "reads no files" in page._fault.value
+    mine = Scenario.of(page.draft.mapping)
+    for start in (page._work.run, page._work.capacity):
+        with pytest.raises(ServelabError, match="reads no files"):
+            start(mine, 0)
+
+
+TRACE = {"source": "trace", "path": "/etc/passwd"}
+
+
+@pytest.mark.parametrize(
+    "path, value",
+    [
+        ("workload", TRACE),
+        ("prices", {"file": "/etc/passwd"}),
+        ("deployments.0.model", "/etc"),
+        ("deployments.0.step_time", {"kind": "profile", "name": "/etc/x.json"}),
+    ],
+)
+def test_a_page_for_others_reads_no_files(path, value):
+    page = explore(for_others=True)
+    state = yaml.safe_load(page.to_text())
+    state["pinned"] = copy.deepcopy(state["scenario"])
+    at = state["pinned"]["deployments"][0] if "." in path else state["pinned"]
+    at[path.rpartition(".")[2]] = value
+    with pytest.raises(ServelabError, match="reads no files"):
+        page.load(yaml.safe_dump(state))
+    assert page.job is None
+    page._fault.value = ""
+    ended(page.plan({path: [value]}), "failed")
+    assert "reads no files" in page._fault.value
+
+
+def test_choices_of_a_plan_are_checked_before_anything_is_built(page):
+    for choices, message in [
+        ({"replicas": 3}, "choices: replicas must be a list of values such as .1, 2., got 3"),
+        ({"traffic": ["x"]}, "choices: traffic must be numbers above 0, got 'x'"),
+        ({1: [2]}, "choices: 1 is not the name of a field"),
+        ({}, "expected fields"),
+        ({"replicas": list(range(1, 200)), "max_num_seqs": list(range(1, 200))}, "39,601 combinations, more than the 20,000"),
+    ]:  # fmt: skip
+        with pytest.raises(ServelabError, match=message):
+            page._work.plan(page.scenario, 0, choices, Claim())
+    others = explore(for_others=True)
+    assert (
+        others.plan({"replicas": list(range(1, 600))}) is None and "more than the 500" in others._fault.value
+    )
+    ended(others.plan({"replicas": [1, 1000]}), "failed")
+    assert "1,000 pods, more than the 256" in others._fault.value
 
 
 def test_what_people_enter_is_escaped():

@@ -1,5 +1,6 @@
 """What an explorer says in HTML: preview, outcome of a run, comparison. Colours are the page's own, so light and dark follow it."""
 
+import base64
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
@@ -31,6 +32,10 @@ STYLE = """<style>
 .sl-scroll {overflow-x:auto}
 .sl-pic svg {max-width:100%; height:auto}
 .sl-help {font-size:11px; line-height:1.25; color:var(--jp-ui-font-color2, #666); margin:-2px 0 5px 2px; white-space:normal}
+.sl-knob.sl-knob {height:auto; flex-wrap:wrap; margin:0 2px 4px}
+.sl-knob.sl-knob > select {height:28px; margin-left:0}
+.sl-knob.sl-knob .slider-container {margin:0 8px}
+.sl-knob.sl-knob > .widget-label {flex:0 0 100%; width:100%; text-align:left; height:20px; line-height:20px}
 .sl-group {font-weight:600; margin:10px 0 2px; color:var(--jp-ui-font-color1, #222); border-bottom:1px solid var(--jp-border-color2, #ddd)}
 </style>"""
 
@@ -49,6 +54,33 @@ def say(text: str, colour: str = "#999") -> str:
 def note(text: str) -> str:
     """A sentence in small type."""
     return f'<div class="sl-note">{escape(text)}</div>'
+
+
+def group(text: str) -> str:
+    """The heading of some fields."""
+    return f'<div class="sl-group">{escape(text)}</div>'
+
+
+def hint(*texts: str) -> str:
+    """What a field means and may be."""
+    return f'<div class="sl-help">{escape("; ".join(x for x in texts if x))}</div>'
+
+
+def download(text: str) -> str:
+    """A link that saves the text as servelab.yaml."""
+    data = base64.b64encode(text.encode()).decode()
+    return (
+        f'<a download="servelab.yaml" href="data:text/yaml;base64,{data}" style="margin:0 10px">save YAML</a>'
+    )
+
+
+def duration(seconds: float) -> str:
+    """As people say it.
+
+    >>> duration(7.2), duration(200)
+    ('7 s', '3 min 20 s')
+    """
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -78,22 +110,37 @@ def preview_card(found: Preview) -> str:
         ("USD/hour", f"{found.usd_per_hour:,.2f}" if np.isfinite(found.usd_per_hour) else "no price"),
         ("USD/1M output tokens", f"{found.usd_per_1m_output_tokens:,.2f}" if np.isfinite(found.usd_per_1m_output_tokens) else "–"),
     ]  # fmt: skip
+    highest = (
+        [(f"highest rate within {found.slo_of}, on average", f"{found.slo_rps:.3g} request/s")]
+        if found.slo_of and not found.alone
+        else []
+    )
     figures = tiles([
         ("mean TTFT", quantity(found.ttft_s, "s")), ("mean TPOT", quantity(found.tpot_s, "s")), ("mean E2EL", quantity(found.e2el_s, "s")),
-        ("load", f"{found.load:.0%} of the highest"), ("highest rate within SLO, on average", f"{found.slo_rps:.3g} request/s"),
+        ("load", f"{found.load:.0%} of the highest"), *highest,
         ("decoding at a time", f"{found.batch:.3g} a replica"), *money,
     ])  # fmt: skip
-    if found.overloaded:
-        head = say(f"Overloaded at {found.rate_rps:.4g} requests/s: {found.limit} is used up. {found.replicas} replicas take at most {found.most_rps:.3g} requests/s.", BAD)  # fmt: skip
-    elif found.rate_rps > found.slo_rps:
-        head = say(f"On average slower than the SLO at {found.rate_rps:.4g} requests/s; within it up to {found.slo_rps:.3g}.", WARN)  # fmt: skip
-    else:
-        head = say(
-            f"On average within the SLO at {found.rate_rps:.4g} requests/s. Bursts and tails: simulate.", GOOD
-        )
-    return f"<b>Preview</b> {note(preview_trust(found))}{head}{figures}" + (
-        note(found.no_price) if found.no_price else ""
+    head = _preview_verdict(found)
+    notes = [f"No simulation: {found.too_large}" if found.too_large else "", found.no_price]
+    return f"<b>Preview</b> {note(preview_trust(found))}{head}{figures}" + "".join(
+        note(n) for n in notes if n
     )
+
+
+def _preview_verdict(found: Preview) -> str:
+    at = f"at {found.rate_rps:.4g} requests/s"
+    if found.overloaded:
+        return say(f"Overloaded {at}: {found.limit} is used up. {found.replicas} replicas take at most {found.most_rps:.3g} requests/s.", BAD)  # fmt: skip
+    if found.alone:
+        return say(f"{found.load:.0%} of the highest load {at}, of the LLM alone; simulate for the verdict.")
+    if found.e2el_limit_s is not None and found.e2el_s > found.e2el_limit_s:
+        return say(f"On average slower than the SLO {at}: E2EL {quantity(found.e2el_s, 's')}, limit {quantity(found.e2el_limit_s, 's')}.", WARN)  # fmt: skip
+    if found.slo_of and found.rate_rps > found.slo_rps:
+        return say(f"On average slower than the SLO {at}; within its {found.slo_of} up to {found.slo_rps:.3g}.", WARN)  # fmt: skip
+    if found.deadline or not (found.slo_of or found.e2el_limit_s):
+        why = "a deadline is not one of means" if found.deadline else "the SLO has no limit"
+        return say(f"{found.load:.0%} of the highest load {at}; {why}: simulate for the verdict.")
+    return say(f"On average within the SLO {at}. Bursts and tails: simulate.", GOOD)
 
 
 def preview_trust(found: Preview) -> str:

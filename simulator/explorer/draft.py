@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -10,27 +10,29 @@ from typing import Any
 
 import yaml
 
-from simulator.catalog import examples_folder, in_catalog
-from simulator.catalog.profile import load_profiles
+from simulator.catalog import examples_folder
 from simulator.errors import ServelabError, nearest
+from simulator.explorer.checks import no_files
 from simulator.explorer.form import Field
 from simulator.explorer.starters import STARTERS
+from simulator.explorer.text import mapping_of
 from simulator.scenario import Scenario, read_yaml
 
 TOGETHER_S = 1.0  # edits of one field within so long are one step of undo: a slider that is dragged
 MOST_STEPS = 200
-MOST_BYTES = 1_000_000
-MOST_ALIASES = 50  # aliases of aliases make a small file a huge scenario
 FORMAT = 1
+MOST_SEED = 2**31
 
 
 @dataclass(frozen=True)
 class State:
-    """What a file keeps of an explorer: the draft, the seed and the pinned run's scenario."""
+    """What a file keeps of an explorer: the draft, its seed, and the pinned run's scenario and seed; ``plain``: a scenario alone."""
 
     mapping: Mapping[str, Any]
     seed: int = 0
     pinned: Mapping[str, Any] | None = None
+    pinned_seed: int = 0
+    plain: bool = False
 
 
 class Draft:
@@ -57,7 +59,7 @@ class Draft:
         """The draft, checked. Raises ServelabError with the place of each fault."""
         found = Scenario.of(self.mapping, self.base_dir)
         if not self._files:
-            _no_files(found)
+            no_files(found)
         return found
 
     # ---- edits --------------------------------------------------------------------------------------------
@@ -120,16 +122,18 @@ class Draft:
     def replace(self, scenario: Scenario) -> None:
         """Take another scenario; undo goes back to the one before."""
         if not self._files:
-            _no_files(scenario)
+            no_files(scenario)
         self.base_dir = scenario.base_dir
         self._push(scenario.to_mapping(), None)
 
     # ---- files --------------------------------------------------------------------------------------------
 
-    def to_text(self, seed: int = 0, pinned: Mapping[str, Any] | None = None) -> str:
-        """YAML that `of_text` reads: the draft as it stands, seed and pinned scenario. ``servelab run`` reads ``scenario`` of it."""
-        state = {"explorer": FORMAT, "seed": seed, "scenario": self.mapping}
-        return yaml.safe_dump(state | ({"pinned": dict(pinned)} if pinned else {}), sort_keys=False)
+    def to_text(self, seed: int = 0, pinned: Mapping[str, Any] | None = None, pinned_seed: int = 0) -> str:
+        """YAML that `of_text` reads: the draft as it stands, seed and pinned run. ``servelab run`` reads ``scenario`` of it."""
+        state: dict[str, Any] = {"explorer": FORMAT, "seed": seed, "scenario": self.mapping}
+        if pinned:
+            state |= {"pinned_seed": pinned_seed, "pinned": dict(pinned)}
+        return yaml.safe_dump(state, sort_keys=False)
 
 
 def of_text(text: str, base_dir: Path = Path()) -> State:
@@ -137,39 +141,26 @@ def of_text(text: str, base_dir: Path = Path()) -> State:
 
     Raises ServelabError for text that is too long, not YAML, of another format, or not a scenario.
     """
-    if len(text) > MOST_BYTES:
-        raise ServelabError(
-            f"a file of {len(text):,} bytes is longer than the {MOST_BYTES:,} that a scenario may have"
-        )
-    if sum(isinstance(token, yaml.AliasToken) for token in _tokens(text)) > MOST_ALIASES:
-        raise ServelabError(f"the file has more than {MOST_ALIASES} aliases (*name)")
-    mapping = read_yaml(text, "the file")
+    mapping = mapping_of(text, "the file")
     if "explorer" not in mapping:
-        return State(Scenario.of(mapping, base_dir).to_mapping())
+        return State(Scenario.of(mapping, base_dir).to_mapping(), plain=True)
     if mapping["explorer"] != FORMAT:
         raise ServelabError(
             f"explorer: format {mapping['explorer']!r} is not supported, this servelab reads {FORMAT}"
         )
-    known = {"explorer", "seed", "scenario", "pinned"}
+    known = {"explorer", "seed", "scenario", "pinned", "pinned_seed"}
     for key in mapping:
         if key not in known:
             raise ServelabError(f"{key}: unknown field{nearest(str(key), known)}")
-    seed = mapping.get("seed", 0)
-    if not isinstance(seed, int) or seed < 0:
-        raise ServelabError(f"seed must be a whole number of at least 0, got {seed!r}")
-    pinned = mapping.get("pinned")
+    seed, pinned = mapping.get("seed", 0), mapping.get("pinned")
+    pinned_seed = mapping.get("pinned_seed", seed)
+    for name, value in (("seed", seed), ("pinned_seed", pinned_seed)):
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST_SEED:
+            raise ServelabError(f"{name} must be a whole number of 0 to {MOST_SEED:,}, got {value!r}")
     return State(
         Scenario.of(mapping.get("scenario") or {}, base_dir).to_mapping(), seed,
-        Scenario.of(pinned, base_dir).to_mapping() if pinned else None,
+        Scenario.of(pinned, base_dir).to_mapping() if pinned else None, pinned_seed,
     )  # fmt: skip
-
-
-def _tokens(text: str) -> Iterator[yaml.Token]:
-    """Tokens up to the first fault, which is said by whoever reads the text."""
-    try:
-        yield from yaml.scan(text, yaml.SafeLoader)
-    except yaml.YAMLError:
-        return
 
 
 def presets() -> dict[str, Path]:
@@ -180,23 +171,3 @@ def presets() -> dict[str, Path]:
         if (mapping.get("workload") or {}).get("source", "trace") != "trace":
             found[path.stem.replace("_", " ")] = path
     return found
-
-
-def _no_files(scenario: Scenario) -> None:
-    """Raises ServelabError for a scenario that names a file of this machine: only names of the catalog are none."""
-    mapping = scenario.to_mapping()
-    named = [
-        ("workload.path", mapping["workload"].get("path")),
-        ("prices.file", mapping["prices"].get("file")),
-    ]
-    for i, d in enumerate(mapping["deployments"]):
-        model, profile = d["model"], d["step_time"].get("name")
-        if isinstance(model, str) and not in_catalog("model", model):
-            named.append((f"deployments.{i}.model", model))
-        if profile is not None and profile not in load_profiles():
-            named.append((f"deployments.{i}.step_time.name", profile))
-    for field, value in named:
-        if value:
-            raise ServelabError(
-                f"{field}: {value!r} is not in the catalog, and this page reads no files of its machine"
-            )

@@ -1,12 +1,16 @@
 """Values of fields as they are typed and shown, and which fields stand at the top."""
 
+import math
 from typing import Any
 
 import yaml
 
+from simulator.catalog import in_catalog
 from simulator.errors import ServelabError
 from simulator.explorer.form import Field
+from simulator.explorer.text import value_of
 
+LARGEST = 10**12
 LADDERS = {
     "tensor_parallel_size": (1, 2, 4, 8),
     "max_num_seqs": tuple(2**k for k in range(4, 11)),
@@ -20,7 +24,27 @@ def knobs(found: list[Field], deployment: int) -> list[Field]:
     engine = [(*of, "engine", name) for name in LADDERS]
     wanted = [("workload", "rate_rps"), (*of, "gpu"), (*of, "replicas"), *engine]
     by_path = {f.path: f for f in found}
-    return [by_path[p] for p in wanted if p in by_path and by_path[p].kind != "yaml"]
+    return [by_path[p] for p in wanted if p in by_path and by_path[p].kind != "yaml" and reached(by_path[p])]
+
+
+def reached(f: Field) -> bool:
+    """Whether a knob can show the field's value.
+
+    >>> reached(Field(("workload", "rate_rps"), "Workload", "number", value=0.0))
+    False
+    """
+    name, value = f.path[-1], f.value
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if name == "rate_rps":
+        return (whole or isinstance(value, float)) and 1e-9 <= value <= 1e9
+    if name == "replicas":
+        return whole and 0 <= value <= 100_000
+    return name not in LADDERS or value is None or (whole and 1 <= value <= LARGEST)
+
+
+def listed(f: Field) -> bool:
+    """Whether a knob is a list of the catalog's names: they all show then, where a text field offers only those like its text."""
+    return f.path[-1] == "gpu" and isinstance(f.value, str) and in_catalog("gpu", f.value)
 
 
 def steps(f: Field) -> list[tuple[str, Any]]:
@@ -73,12 +97,15 @@ def entered(f: Field, value: Any) -> Any:
     if f.kind in ("text", "suggest"):
         return value.strip()
     if f.kind == "yaml":
-        try:
-            return yaml.safe_load(value)
-        except yaml.YAMLError as problem:
-            raise ServelabError(f"{f.name}: not YAML: {problem}") from None
+        return value_of(value, f.name)
     try:
         number = float(value.replace(",", ""))
     except ValueError:
         raise ServelabError(f"{f.name}: {value!r} is not a number") from None
-    return int(number) if f.kind == "integer" and number.is_integer() else number
+    if not math.isfinite(number):
+        raise ServelabError(f"{f.name}: {value!r} is not a finite number")
+    if f.kind != "integer" or not number.is_integer():
+        return number
+    if abs(number) > LARGEST:
+        raise ServelabError(f"{f.name}: {value!r} is beyond the largest whole number here, {LARGEST:,}")
+    return int(number)

@@ -7,6 +7,7 @@ from typing import Any
 
 from simulator import charts
 from simulator.cost.ledger import ledger
+from simulator.errors import ServelabError
 from simulator.explorer import cards
 from simulator.explorer.work import Outcome
 from simulator.export.decision import headline
@@ -58,6 +59,14 @@ def tabs(outcome: Outcome, pinned: Outcome | None = None) -> dict[str, Tab]:
     return made
 
 
+def all_tabs(run: Outcome | None, search: Outcome | None, pinned: Outcome | None) -> dict[str, Tab]:
+    """Those of the last simulation, and behind them the one of the last search."""
+    made: dict[str, Tab] = {}
+    for outcome in (run, search):
+        made |= tabs(outcome, pinned) if outcome is not None else {}
+    return made
+
+
 def _cdfs(runs: dict[str, Result], stamp: str) -> Iterator[Item]:
     slo = next(iter(runs.values())).slo_config
     for name in ("ttft_s", "tpot_s", "e2el_s"):
@@ -80,7 +89,11 @@ def _cost(outcome: Outcome, r: Result) -> Iterator[Item]:
     yield Html(cards.bill_table(r))
     end_s = float(r.requests["arrival_s"].max()) if len(r.requests) else 0.0
     window_s = max(60.0, 60.0 * math.ceil(end_s / 60 / WINDOWS))
-    yield Picture(charts.signed(charts.ledger_bars(ledger(r, window_s=window_s)), outcome.stamp))
+    try:
+        lines = ledger(r, window_s=window_s)
+    except ServelabError:  # no price: the table has said so
+        return
+    yield Picture(charts.signed(charts.ledger_bars(lines), outcome.stamp))
 
 
 def _path(outcome: Outcome, r: Result) -> Iterator[Item]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from simulator.explorer.checks import each, no_files, sound
 from simulator.explorer.limits import Limits
 from simulator.planner.capacity import Capacity, capacity
 from simulator.planner.designs import Claim
@@ -39,11 +40,16 @@ class Outcome:
 
 
 class Work:
-    """``runs``: where searches evaluate; ``limits`` of one simulation."""
+    """``runs``: where searches evaluate; ``limits`` of one simulation; ``files``: whether scenarios may name files of this machine."""
 
-    def __init__(self, runs: Runs = Runs("serial"), limits: Limits = Limits()) -> None:
-        self._runs, self.limits = runs, limits
+    def __init__(self, runs: Runs = Runs("serial"), limits: Limits = Limits(), files: bool = True) -> None:
+        self._runs, self.limits, self.files = runs, limits, files
         self._kept: OrderedDict[str, Outcome] = OrderedDict()
+
+    def may_read(self, scenario: Scenario) -> None:
+        """Raises ServelabError for a scenario that names a file where none may be."""
+        if not self.files:
+            no_files(scenario)
 
     def run(self, scenario: Scenario, seed: int) -> Callable[[Report], Outcome]:
         """One simulation. Stopped, it gives what it has reached, which is not kept."""
@@ -77,9 +83,11 @@ class Work:
     def plan(
         self, scenario: Scenario, seed: int, choices: Mapping[str, list[Any]], claim: Claim
     ) -> Callable[[Report], Outcome]:
-        """The cheapest combination of ``choices`` that holds as ``claim`` says."""
+        """The cheapest combination of ``choices`` that holds as ``claim`` says. Raises ServelabError for choices that are none."""
+        sound(choices, self.limits.designs)
 
         def work(report: Report) -> Outcome:
+            each(scenario, choices, self.files, self.limits, report)
             counted = _Counted(report, "simulations")
             found = plan(scenario, choices, claim, seed=seed, runs=counted.runs(self._runs, self.limits))
             return Outcome("plan", scenario, seed, found)
@@ -95,7 +103,8 @@ class Work:
         more: dict[str, Any],
         work: Callable[[Report], Outcome],
     ) -> Callable[[Report], Outcome]:
-        key = json.dumps([kind, scenario.to_mapping(), seed, more], sort_keys=True)
+        self.may_read(scenario)
+        key = json.dumps([kind, scenario.to_mapping(), seed, more], sort_keys=True, default=str)
 
         def found(report: Report) -> Outcome:
             if key in self._kept:
