@@ -25,7 +25,7 @@ demo: .venv/ready ## the main job: simulate the embedded scenario, print verdict
 	$(BIN)/servelab run examples/default.yaml
 
 test: .venv/ready ## all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-vllm: .venv/ready ## tests on real vLLM on this CPU, up to 15 minutes (needs make vllm-env)
 	VLLM_PYTHON=$(VLLM_PYTHON) $(BIN)/python -m pytest tests_vllm
