@@ -267,8 +267,11 @@ def test_weights_without_a_claim_are_downloaded_in_the_time_of_the_probe():
     cold_s = start_s(resolve_deployment(scenario(**slow), 0)) + 1e4
     assert container["startupProbe"]["failureThreshold"] * PERIOD_S >= MARGIN * cold_s
     secret = {"name": "hf-token", "key": "token", "optional": True}
-    assert container["env"] == [{"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": secret}}]
-    assert container["volumeMounts"][1] == {"name": "weights", "mountPath": "/root/.cache/huggingface"}
+    assert container["env"] == [
+        {"name": "HF_HOME", "value": "/hub"},
+        {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": secret}},
+    ]
+    assert container["volumeMounts"][1] == {"name": "weights", "mountPath": "/hub"}
     assert pod["volumes"][1] == {"name": "weights", "emptyDir": {}}
 
 

@@ -22,10 +22,7 @@ from simulator.resolved import Resolved, resolve_deployment
 from simulator.scenario import Scenario
 
 PORT, PERIOD_S, MARGIN = 8000, 10, 1.5
-MODELS, HUB_CACHE = (
-    "/models",
-    "/root/.cache/huggingface",
-)  # where a claim is mounted; where vLLM's image keeps downloads
+MODELS, HUB = "/models", "/hub"  # where a claim is mounted; where downloads go, whoever runs in the image
 DOWNLOADS = (
     "Every new pod downloads the weights from the Hugging Face Hub; for a gated model with the token in the Secret hf-token, key token:\n"
     "kubectl create secret generic hf-token --from-literal=token=hf_...\n"
@@ -210,13 +207,13 @@ def _weights(r: Resolved, claim: str | None) -> tuple[dict[str, Any] | None, dic
     """Where weights come from: a volume, what the container has for it, and whether it is a download."""
     if r.config.pod.weights == "image":
         return None, {}, False
-    mount: dict[str, Any] = {"name": "weights", "mountPath": HUB_CACHE}
+    mount: dict[str, Any] = {"name": "weights", "mountPath": HUB}
     if claim is not None:
         mount |= {"mountPath": MODELS, "readOnly": True}
         source = {"name": "weights", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
         return source, {"volumeMounts": [mount]}, False
     secret = {"name": "hf-token", "key": "token", "optional": True}
-    env = [{"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": secret}}]
+    env = [{"name": "HF_HOME", "value": HUB}, {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": secret}}]
     return {"name": "weights", "emptyDir": {}}, {"env": env, "volumeMounts": [mount]}, True
 
 
