@@ -46,20 +46,14 @@ class Bar:
 
     def start(self, what: str, scenario: Scenario) -> None:
         if self.bar is not None:
+            from simulator.engine.compiled import compiled_before
+
             first = "" if compiled_before() else " (the first run compiles the engine, half a minute or so)"
             self.task = self.bar.add_task(f"simulating, {what}{first}", total=None, arrived="")
 
     def __call__(self, time_s: float, arrived: int) -> None:
         if self.bar is not None and self.task is not None:
             self.bar.update(self.task, arrived=f"{arrived:,} requests, {time_s:,.0f} s simulated")
-
-
-def compiled_before() -> bool:
-    """Whether the engine's compiled code is on disk."""
-    from simulator.engine.compiled import on_disk
-    from simulator.engine.loop import advance
-
-    return on_disk(advance)
 
 
 @contextmanager

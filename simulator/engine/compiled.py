@@ -42,3 +42,10 @@ def on_disk(function: Any) -> bool:
         return True
     cache = function._cache._cache_file
     return bool(cache._load_index())
+
+
+def compiled_before() -> bool:
+    """Whether the engine's loop is compiled on disk, so that a run begins at once."""
+    from simulator.engine.loop import advance  # which is compiled by this module
+
+    return on_disk(advance)

@@ -13,7 +13,7 @@ from simulator.explorer.limits import Limits, TooLarge, expected
 from simulator.planner.analytic import Lengths, most_rps, steady
 from simulator.planner.price import fleet_usd_per_hour
 from simulator.planner.traffic import requests_of
-from simulator.resolved import Resolved, resolve_deployment
+from simulator.resolved import resolve_deployment
 from simulator.scenario import Scenario
 from simulator.slo import LIMITS
 from simulator.workload.config import SyntheticWorkload, TraceWorkload, WorkloadConfig
@@ -49,7 +49,6 @@ class Preview:
     most_rps: float
     slo_rps: float
     limit: str
-    kv_tokens: int
     usd_per_hour: float
     usd_per_1m_output_tokens: float
     no_price: str
@@ -100,7 +99,7 @@ def preview(scenario: Scenario, limits: Limits = Limits()) -> Preview:
         ttft_s=found.ttft_s if ok else float("nan"), tpot_s=found.step_s or float("nan"),
         e2el_s=found.ttft_s + (lengths.output - 1) * found.tpot_s if ok else float("nan"),
         load=load, batch=found.decoding, most_rps=n * top, slo_rps=n * most_rps(r, lengths, slo.tpot_s, slo.ttft_s),
-        limit=found.limit, kv_tokens=_kv_tokens(r), usd_per_hour=usd, no_price=why,
+        limit=found.limit, usd_per_hour=usd, no_price=why,
         usd_per_1m_output_tokens=usd / (tokens_s * 3600) * 1e6 if tokens_s else float("nan"),
         trust=r.step_time.trust, error=known_error(load), alone=scenario.path is not None, too_large=too_large,
         slo_of=" and ".join(LIMITS[name] for name in ("ttft_s", "tpot_s") if name in slo.limits()),
@@ -115,10 +114,6 @@ def known_error(load: float) -> tuple[float, float] | None:
     ((0.034, 0.087), None)
     """
     return next(((tpot, ttft) for at, tpot, ttft in load_analytic_error() if load <= at), None)
-
-
-def _kv_tokens(r: Resolved) -> int:
-    return (r.settings.num_gpu_blocks - 1) * r.settings.block_size
 
 
 def _refused(scenario: Scenario, limits: Limits) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from simulator.engine.compiled import compiled_before
 from simulator.explorer.checks import each, no_files, sound
 from simulator.explorer.limits import Limits
 from simulator.planner.capacity import Capacity, capacity
@@ -57,7 +58,7 @@ class Work:
         def work(report: Report) -> Outcome:
             report(0, 0, "making the traffic")
             total = len(requests_of(scenario, seed))
-            report(0, 0, "simulating" if _compiled() else "compiling the engine: half a minute, once")
+            report(0, 0, "simulating" if compiled_before() else "compiling the engine: half a minute, once")
 
             def progress(time_s: float, arrived: int) -> None:
                 report(arrived, total, f"{arrived:,} of {total:,} requests, {time_s:,.0f} s simulated")
@@ -148,10 +149,3 @@ class _Counted:
             self._before += self._last
         self._last = done
         self._report(0, 0, f"{self._before + done} {self._what}")
-
-
-def _compiled() -> bool:
-    from simulator.engine.compiled import on_disk
-    from simulator.engine.loop import advance
-
-    return on_disk(advance)

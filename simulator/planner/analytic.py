@@ -75,7 +75,7 @@ class Steady:
 def steady(r: Resolved, lengths: Lengths, rate_rps: float) -> Steady:
     """The steady state of one replica of ``r`` that gets ``rate_rps`` requests a second."""
     s = r.settings
-    tokens_held = (s.num_gpu_blocks - 1) * s.block_size
+    tokens_held = s.kv_tokens
     engines = r.config.data_parallel_size
     rate = rate_rps / engines
     step = 0.0

@@ -47,6 +47,7 @@ class Plan:
 
     ``designs``: a row each for what was looked at, by cost, with ``status`` (best, holds in the search world, misses, dearer,
     screened out, cannot run) and whether it is on the Pareto front of cost, p99 TTFT, p99 TPOT and throughput.
+    ``proven``: designs that were put to the proof; the confidence is that of each.
     ``answers``: the best design's figures with intervals. ``closest``: without a best, the design nearest to the SLO.
     """
 
@@ -59,19 +60,12 @@ class Plan:
     simulated: int
     trust: str
     rests_on: str
+    proven: int
 
     @property
     def bound(self) -> float:
         """Share of worlds in which the best design holds, at least, at the stated confidence; 0 without one."""
         return self.claim.probability if self.best else 0.0
-
-    @property
-    def proven(self) -> int:
-        """Designs that were put to the proof; the confidence is that of each."""
-        return int(
-            self.designs["status"].str.startswith(("best", "holds in ")).sum()
-            - self.designs["status"].eq("holds in the search world").sum()
-        )
 
 
 def plan(
@@ -290,7 +284,16 @@ class _Search:
         if best is not None:
             answers = summarised(best.proof, level, trust, rests_on)
         return Plan(
-            self._claim, best, nearest, closest, self._table(best), answers, self._simulated, trust, rests_on
+            self._claim,
+            best,
+            nearest,
+            closest,
+            self._table(best),
+            answers,
+            self._simulated,
+            trust,
+            rests_on,
+            sum(bool(d.proof) for d in self._designs),
         )
 
     def _table(self, best: Design | None) -> pd.DataFrame:
