@@ -22,9 +22,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "docstrings",
-    "scenario_schema",
-    "command_line",
-    "record_tables",
+    "made_pages",
 ]
 exclude_patterns = ["extensions", "static", "notebooks/.ipynb_checkpoints"]
 

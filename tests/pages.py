@@ -91,14 +91,22 @@ def app(folder: Path) -> Any:
 
 
 @contextmanager
-def browser() -> Iterator[Any]:
-    """A function that opens a `Tab`; skips the test where playwright or chromium is missing."""
+def chromium() -> Iterator[Any]:
+    """A browser; skips the test where playwright or chromium is missing."""
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium")
-    if chromium is None:
+    path = shutil.which("chromium")
+    if path is None:
         pytest.skip("no chromium on this machine")
     with api.sync_playwright() as play:
-        found = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        found = play.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@contextmanager
+def browser() -> Iterator[Any]:
+    """A function that opens a `Tab`; skips as `chromium` does."""
+    with chromium() as found:
 
         def open_tab() -> Tab:
             tab = Tab(found.new_context().new_page())
@@ -116,4 +124,3 @@ def browser() -> Iterator[Any]:
             return tab
 
         yield open_tab
-        found.close()

@@ -2,7 +2,6 @@
 
 import importlib
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup
 from nbformat import v4
+from pages import chromium
 from typer.testing import CliRunner
 
 from simulator import Scenario
@@ -78,10 +78,6 @@ def test_nothing_is_loaded_from_the_network(site, pages):
 
 
 def test_pages_open_in_a_browser_without_a_network(site):
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no chromium on this machine")
     outside, faults = [], []
 
     def routed(route):
@@ -90,15 +86,13 @@ def test_pages_open_in_a_browser_without_a_network(site):
         outside.append(route.request.url)
         return route.abort()
 
-    with api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+    with chromium() as browser:
         tab = browser.new_page()
         tab.route("**/*", routed)
         tab.on("pageerror", lambda fault: faults.append(str(fault)))
         for name in ("index", "notebooks/01_quickstart", "schema"):
             tab.goto((site / f"{name}.html").as_uri())
             assert tab.locator("h1").count() == 1
-        browser.close()
     assert outside == [] and faults == []
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import runpy
-import shutil
 from pathlib import Path
 
 import altair as alt
@@ -14,6 +13,7 @@ import pytest
 import vl_convert
 from gallery import ABOUT, GALLERY, HELPERS, curve, run, sweep_table
 from gallery import _volume as volume
+from pages import chromium
 
 from simulator import charts
 from simulator.charts.curves import crossing_of
@@ -259,14 +259,8 @@ def test_without_anywidget_the_command_is_named(monkeypatch):
 
 @pytest.fixture(scope="module")
 def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no chromium on this machine")
-    with api.sync_playwright() as play:
-        opened = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield opened
-        opened.close()
+    with chromium() as found:
+        yield found
 
 
 def opened(browser, path: Path):

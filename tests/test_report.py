@@ -1,9 +1,9 @@
 """The report of a run: complete, escaped, and without any network."""
 
 import re
-import shutil
 
 import pytest
+from pages import chromium
 from test_sessions import BASE, LOOP, TALK, scenario
 
 from simulator.errors import ServelabError
@@ -85,12 +85,7 @@ def test_unknown_price_is_said(tmp_path):
 
 @pytest.mark.parametrize("scheme, width", [("light", 1280), ("dark", 420)])
 def test_it_opens_from_disk_in_a_browser(page, scheme, width):
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no chromium on this machine")
-    with api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+    with chromium() as browser:
         tab = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme).new_page()
         said = []
         tab.on("request", lambda r: said.append(r.url) if not r.url.startswith("file:") else None)
@@ -101,7 +96,6 @@ def test_it_opens_from_disk_in_a_browser(page, scheme, width):
         )
         assert said == [] and tab.evaluate("document.documentElement.scrollWidth") <= width
         assert shown == len(tab.query_selector_all("figure")) >= 6
-        browser.close()
 
 
 def test_a_report_of_a_path_shows_where_the_time_goes(tmp_path):

@@ -1,11 +1,8 @@
-"""Directive ``command-line``: every command of ``servelab`` with its arguments and options, as Typer's own generator describes them."""
+"""For the directive ``command-line``: every command of ``servelab`` with its arguments and options, as Typer's own generator describes them."""
 
 import re
 
 import typer
-from docutils import nodes
-from sphinx.application import Sphinx
-from sphinx.util.docutils import SphinxDirective
 from typer.cli import get_docs_for_click
 
 
@@ -22,15 +19,3 @@ def as_markdown() -> str:
     return chapters.replace(" [OPTIONS] COMMAND [ARGS]...", " COMMAND ...").replace(
         "```console\n$ ", "```text\n"
     )
-
-
-class CommandLine(SphinxDirective):
-    """No arguments, no options."""
-
-    def run(self) -> list[nodes.Node]:
-        return self.parse_text_to_nodes(as_markdown(), allow_section_headings=True)
-
-
-def setup(app: Sphinx) -> dict[str, bool]:
-    app.add_directive("command-line", CommandLine)
-    return {"parallel_read_safe": True}

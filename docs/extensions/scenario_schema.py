@@ -1,9 +1,6 @@
-"""Directive ``scenario-schema``: every part and field of a scenario as tables, made from its JSON Schema."""
+"""For the directive ``scenario-schema``: every part and field of a scenario as tables, made from its JSON Schema."""
 
-from docutils import nodes
 from schema_parts import Part, anchor, order, parts
-from sphinx.application import Sphinx
-from sphinx.util.docutils import SphinxDirective
 
 HEAD = "| field | type | default | limits | unit | meaning |\n| --- | --- | --- | --- | --- | --- |"
 
@@ -55,16 +52,8 @@ def _row(r) -> str:
     return "| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |"
 
 
-class ScenarioSchema(SphinxDirective):
-    """No arguments, no options."""
+def page() -> str:
+    """The tables of the scenario, with an anchor before the first."""
+    from simulator.scenario import Scenario
 
-    def run(self) -> list[nodes.Node]:
-        from simulator.scenario import Scenario
-
-        text = as_markdown(parts(Scenario.model_json_schema()))
-        return self.parse_text_to_nodes(f"({anchor('Scenario')})=\n{text}", allow_section_headings=True)
-
-
-def setup(app: Sphinx) -> dict[str, bool]:
-    app.add_directive("scenario-schema", ScenarioSchema)
-    return {"parallel_read_safe": True}
+    return f"({anchor('Scenario')})=\n{as_markdown(parts(Scenario.model_json_schema()))}"
