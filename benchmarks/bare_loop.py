@@ -9,9 +9,7 @@ from numba import njit
 
 
 @njit(cache=True)
-def bare_loop(
-    arrival, prompt, output, budget, max_seqs, blocks, size, base, per_prefill, per_decode, per_context
-):
+def bare_loop(arrival, prompt, output, budget, max_seqs, blocks, size, base, per_prefill, per_decode, per_context):
     """Completion time [s] of each request."""
     n = len(arrival)
     end = np.zeros(n)

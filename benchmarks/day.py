@@ -12,29 +12,39 @@ from simulator import Scenario, simulate
 
 SCENARIO = {
     "workload": {
-        "classes": [{
-            "name": "chat",
-            "arrivals": {"kind": "diurnal", "rate_rps": 23.15, "peak_to_mean": 1.7, "peak_s": 50_400},
-            "prompt_tokens": {"kind": "lognormal", "median": 800, "sigma": 0.9, "max": 8000},
-            "output_tokens": {"kind": "lognormal", "median": 150, "sigma": 0.8, "max": 1500},
-            "shared_prefix": {"groups": 200, "tokens": 1024, "share": 0.7},
-        }],
+        "classes": [
+            {
+                "name": "chat",
+                "arrivals": {"kind": "diurnal", "rate_rps": 23.15, "peak_to_mean": 1.7, "peak_s": 50_400},
+                "prompt_tokens": {"kind": "lognormal", "median": 800, "sigma": 0.9, "max": 8000},
+                "output_tokens": {"kind": "lognormal", "median": 150, "sigma": 0.8, "max": 1500},
+                "shared_prefix": {"groups": 200, "tokens": 1024, "share": 0.7},
+            }
+        ],
         "source": "synthetic",
         "duration_s": 86_400,
     },
-    "deployments": [{
-        "name": "chat", "model": "llama-3.1-8b", "gpu": "l40s", "replicas": 8, "engine": {"max_model_len": 16384},
-        "autoscaler": {
-            "kind": "hpa", "min_replicas": 4, "max_replicas": 32,
-            "metrics": [{"metric": "concurrency", "target_average_value": 12}],
-        },
-    }],
+    "deployments": [
+        {
+            "name": "chat",
+            "model": "llama-3.1-8b",
+            "gpu": "l40s",
+            "replicas": 8,
+            "engine": {"max_model_len": 16384},
+            "autoscaler": {
+                "kind": "hpa",
+                "min_replicas": 4,
+                "max_replicas": 32,
+                "metrics": [{"metric": "concurrency", "target_average_value": 12}],
+            },
+        }
+    ],
     "router": {"kind": "precise_prefix"},
     "nodes": {
         "pools": [{"name": "gpu", "gpu": "l40s", "gpus_per_node": 8, "nodes": 1, "max_nodes": 5}],
         "provisioner": {"kind": "cluster_autoscaler"},
     },
-}  # fmt: skip
+}
 
 
 def main(share: float = 1.0) -> None:

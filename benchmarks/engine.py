@@ -21,9 +21,15 @@ import numpy as np
 
 PLAIN = dict(base_s=6e-3, prefill_token_s=22e-6, decode_seq_s=20e-6, decode_kv_s=3e-9)
 ENGINE = dict(
-    version="0.32", async_scheduling=False, enable_prefix_caching=False, max_num_batched_tokens=2048,
-    max_num_seqs=256, max_model_len=4096, num_gpu_blocks_override=30_001, block_size=16,
-)  # fmt: skip
+    version="0.32",
+    async_scheduling=False,
+    enable_prefix_caching=False,
+    max_num_batched_tokens=2048,
+    max_num_seqs=256,
+    max_model_len=4096,
+    num_gpu_blocks_override=30_001,
+    block_size=16,
+)
 PREFIX = dict(groups=200, tokens=48, share=1.0)
 # name -> (engine flags, workload fields, replicas, requests in millions)
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any], int, float]] = {
@@ -33,11 +39,13 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], int, float]] = {
     "preempting": ({"num_gpu_blocks_override": 1_800}, {}, 1, 1.0),
     "all_of_it": (
         {"async_scheduling": True, "enable_prefix_caching": True, "num_gpu_blocks_override": 1_800},
-        {"shared_prefix": PREFIX}, 1, 1.0,
+        {"shared_prefix": PREFIX},
+        1,
+        1.0,
     ),
     "simpy_16_replicas": ({}, {}, 16, 1.0),
     "simpy_16_replicas_quarter": ({}, {}, 16, 0.25),
-}  # fmt: skip
+}
 REPEATS = 3
 
 
@@ -47,17 +55,26 @@ def scenario_of(flags: dict[str, Any], workload: dict[str, Any], replicas: int, 
     return Scenario.of(
         {
             "workload": {
-                "source": "poisson", "rate_rps": 25.0 * replicas, "requests": requests,
+                "source": "poisson",
+                "rate_rps": 25.0 * replicas,
+                "requests": requests,
                 "prompt_tokens": {"kind": "uniform", "min": 64, "max": 1024},
-                "output_tokens": {"kind": "uniform", "min": 16, "max": 384}, **workload,
+                "output_tokens": {"kind": "uniform", "min": 16, "max": 384},
+                **workload,
             },
-            "deployments": [{
-                "name": "llm", "model": "llama-3.1-8b", "gpu": "h100", "engine": ENGINE | flags,
-                "step_time": {"kind": "affine", **PLAIN}, "replicas": replicas,
-            }],
+            "deployments": [
+                {
+                    "name": "llm",
+                    "model": "llama-3.1-8b",
+                    "gpu": "h100",
+                    "engine": ENGINE | flags,
+                    "step_time": {"kind": "affine", **PLAIN},
+                    "replicas": replicas,
+                }
+            ],
             "router": {"kind": "round_robin" if replicas == 1 else "least_outstanding"},
         }
-    )  # fmt: skip
+    )
 
 
 def best(function: Any) -> tuple[float, Any]:
@@ -75,9 +92,18 @@ def bare_times(table: Any) -> np.ndarray:
     from benchmarks.bare_loop import bare_loop
 
     return bare_loop(
-        table.arrival_s, table.prompt_tokens, table.output_tokens, 2048, 256, 30_000, 16,
-        PLAIN["base_s"], PLAIN["prefill_token_s"], PLAIN["decode_seq_s"], PLAIN["decode_kv_s"],
-    )  # fmt: skip
+        table.arrival_s,
+        table.prompt_tokens,
+        table.output_tokens,
+        2048,
+        256,
+        30_000,
+        16,
+        PLAIN["base_s"],
+        PLAIN["prefill_token_s"],
+        PLAIN["decode_seq_s"],
+        PLAIN["decode_kv_s"],
+    )
 
 
 def measure(name: str, requests: int | None = None) -> dict[str, Any]:
@@ -93,18 +119,20 @@ def measure(name: str, requests: int | None = None) -> dict[str, Any]:
     scenario = scenario_of(flags, workload, replicas, n)
     table = generate(scenario.workload, np.random.SeedSequence(1))
     plain = scenario_of({}, {}, 1, n)
-    yardstick = (
-        table if replicas == 1 and not workload else generate(plain.workload, np.random.SeedSequence(1))
-    )
+    yardstick = table if replicas == 1 and not workload else generate(plain.workload, np.random.SeedSequence(1))
     bare_s, ends = best(lambda: bare_times(yardstick))
     engine_s, result = best(lambda: simulate(scenario, requests=table))
     out = {
-        "case": name, "requests": n, "method": result.meta["method"], "requests_per_s": n / engine_s,
-        "bare_loop_requests_per_s": n / bare_s, "ratio": bare_s / engine_s,
+        "case": name,
+        "requests": n,
+        "method": result.meta["method"],
+        "requests_per_s": n / engine_s,
+        "bare_loop_requests_per_s": n / bare_s,
+        "ratio": bare_s / engine_s,
         "steps_per_s": float(result.timeline["steps"].sum() / engine_s),
         "preemptions": int(result.requests["preemptions"].sum()),
         "cached_tokens": int(result.requests["cached_tokens"].sum()),
-    }  # fmt: skip
+    }
     if name == "plain":
         out["completion_times_equal_bare_loop"] = bool((result.requests["end_s"].to_numpy() == ends).all())
     began = perf_counter()
@@ -124,9 +152,7 @@ def first_output_s() -> float:
         for _ in range(REPEATS):
             began = perf_counter()
             with subprocess.Popen(
-                [sys.executable, "-c", code, "run", str(path)],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
+                [sys.executable, "-c", code, "run", str(path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
             ) as process:
                 assert process.stdout is not None
                 process.stdout.read(1)
@@ -136,9 +162,7 @@ def first_output_s() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--requests", type=int, help="requests of each case, instead of its own number")
     parser.add_argument("--case", choices=CASES, help="only this case, in this process")
@@ -155,7 +179,8 @@ def main() -> None:
         if not options.json:
             c = cases[name]
             sys.stdout.write(
-                f"{name:26} {c['requests_per_s']:>10,.0f} requests/s, bare loop {c['bare_loop_requests_per_s']:>10,.0f}, "
+                f"{name:26} {c['requests_per_s']:>10,.0f} requests/s, bare loop "
+                f"{c['bare_loop_requests_per_s']:>10,.0f}, "
                 f"ratio {c['ratio']:.2f}, peak {c['peak_rss_bytes'] / 1e9:.2f} GB, summary {c['summary_s']:.2f} s\n"
             )
             sys.stdout.flush()

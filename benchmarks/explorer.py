@@ -1,6 +1,7 @@
 """How fast the preview follows a slider: ``python -m benchmarks.explorer [--browser]``. The aim is 200 ms.
 
-In the kernel: from the slider's new value to the new card. With ``--browser`` (playwright and chromium needed) also as a person sees
+In the kernel: from the slider's new value to the new card. With ``--browser`` (playwright and chromium needed) also as
+a person sees
 it: the page served by Voila, from a key pressed on the slider to the changed figure.
 """
 
@@ -47,10 +48,19 @@ def in_browser(moves: int = 24) -> np.ndarray:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "voila", "notebooks/app/planner.ipynb", "--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1", "--token=t",
-               "--template=servelab"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "voila",
+        "notebooks/app/planner.ipynb",
+        "--no-browser",
+        f"--port={port}",
+        "--Voila.ip=127.0.0.1",
+        "--token=t",
+        "--template=servelab",
+    ]
     environment = {**os.environ, "JUPYTER_PATH": "notebooks/app"}
-    server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait(port)
         with sync_playwright() as play:
@@ -67,9 +77,12 @@ def in_browser(moves: int = 24) -> np.ndarray:
                 began = time.perf_counter()
                 page.keyboard.press("ArrowRight" if i < moves / 2 else "ArrowLeft")
                 page.wait_for_function(
-                    "b => [...document.querySelectorAll('.sl-tile')].some(t => t.innerText.startsWith('USD/hour') && !t.innerText.includes(b))",
-                    arg=before, polling=5, timeout=10_000,
-                )  # fmt: skip
+                    "b => [...document.querySelectorAll('.sl-tile')].some(t => t.innerText.startsWith('USD/hour') "
+                    "&& !t.innerText.includes(b))",
+                    arg=before,
+                    polling=5,
+                    timeout=10_000,
+                )
                 took.append((time.perf_counter() - began) * 1e3)
             browser.close()
     finally:
@@ -92,7 +105,10 @@ def _wait(port: int) -> None:
 def line(name: str, took: np.ndarray) -> str:
     """Median and 95th percentile, and whether the aim is met."""
     p95 = np.percentile(took, 95)
-    return f"{name}: median {np.median(took):.0f} ms, 95 % within {p95:.0f} ms, {len(took)} moves ({'within' if p95 <= AIM_MS else 'beyond'} the {AIM_MS:.0f} ms aimed at)\n"
+    return (
+        f"{name}: median {np.median(took):.0f} ms, 95 % within {p95:.0f} ms, {len(took)} moves "
+        f"({'within' if p95 <= AIM_MS else 'beyond'} the {AIM_MS:.0f} ms aimed at)\n"
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

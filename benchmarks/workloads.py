@@ -58,9 +58,18 @@ def workload(case: dict[str, Any], requests: int) -> SyntheticWorkload:
 def served(case: dict[str, Any]) -> tuple[float, int]:
     """Time [s] to simulate `SERVED` requests of a case on four replicas, and how many there were."""
     deployment = {
-        "model": "llama-3.1-8b", "gpu": "h100", "replicas": 4, "step_time": {"kind": "affine", "base_s": 6e-3, "prefill_token_s": 2e-5,
-        "decode_seq_s": 2e-5, "decode_kv_s": 3e-9}, "engine": {"version": "0.32", "max_model_len": 32768, "enable_prefix_caching": "session" in case},
-    }  # fmt: skip
+        "model": "llama-3.1-8b",
+        "gpu": "h100",
+        "replicas": 4,
+        "step_time": {
+            "kind": "affine",
+            "base_s": 6e-3,
+            "prefill_token_s": 2e-5,
+            "decode_seq_s": 2e-5,
+            "decode_kv_s": 3e-9,
+        },
+        "engine": {"version": "0.32", "max_model_len": 32768, "enable_prefix_caching": "session" in case},
+    }
     scenario = Scenario.of(
         {"workload": workload(case, SERVED).model_dump(exclude_none=True), "deployments": [deployment]}
     )

@@ -110,16 +110,12 @@ def judge(rows: Path, out: Path, gpu: str | GpuSpec | None = None) -> Judged:
     calibrations = {}
     for name in MODELS:
         (out / name).mkdir(parents=True, exist_ok=True)
-        calibrations[name] = calibrate_folder(
-            rows / name, f"cpu-{name}", gpu, None, _machine(rows), out / name
-        )
+        calibrations[name] = calibrate_folder(rows / name, f"cpu-{name}", gpu, None, _machine(rows), out / name)
     tables = {name: c.table for name, c in calibrations.items()}
     small = calibrations[SMALL]
     reference = str(small.profile_file.resolve())
     for name, replicas in (("sessions", 1), ("preempting", 1), ("two-engines", 2)):
-        pairs = [
-            (r, simulated_run(r, replay(small.profile, reference, r, replicas))) for r in _loads(rows / name)
-        ]
+        pairs = [(r, simulated_run(r, replay(small.profile, reference, r, replicas))) for r in _loads(rows / name)]
         tables[name] = error_table(pairs)
         if name == "sessions":
             cached = pd.DataFrame([_cached(a, b) for a, b in pairs])
@@ -140,12 +136,7 @@ def _loads(folder: Path) -> list[MeasuredRun]:
 def _cached(measured: MeasuredRun, simulated: MeasuredRun) -> dict[str, Any]:
     """Tokens found in the prefix cache: in all, and the share of requests with the very same number."""
     a, b = measured.requests["cached_tokens"].to_numpy(), simulated.requests["cached_tokens"].to_numpy()
-    return {
-        "run": measured.name,
-        "measured": int(a.sum()),
-        "simulated": int(b.sum()),
-        "same": float((a == b).mean()),
-    }
+    return {"run": measured.name, "measured": int(a.sum()), "simulated": int(b.sum()), "same": float((a == b).mean())}
 
 
 def goodput(run: MeasuredRun) -> float:
@@ -179,10 +170,16 @@ def lines_of(judged: Judged) -> Iterator[str]:
             limit = P99_LIMIT if row.statistic == "p99" else LIMIT
             floor = "unknown" if np.isnan(row.noise_floor) else f"{row.noise_floor:.1%}"
             mark = "" if within(pd.Series(row._asdict()), limit) else "  MISSED"
-            yield (f"  {row.level:14} {row.metric:15} {row.statistic:5} measured {row.measured:9.4f} simulated {row.simulated:9.4f} "
-                   f"error {row.error:+7.1%} noise floor {floor:>8}{mark}")  # fmt: skip
+            yield (
+                f"  {row.level:14} {row.metric:15} {row.statistic:5} measured {row.measured:9.4f} simulated "
+                f"{row.simulated:9.4f} "
+                f"error {row.error:+7.1%} noise floor {floor:>8}{mark}"
+            )
     for row in rows_of(judged.cached):
-        yield f"cached tokens {row.run}: measured {row.measured}, simulated {row.simulated}, the same for {row.same:.1%} of requests"
+        yield (
+            f"cached tokens {row.run}: measured {row.measured}, simulated {row.simulated}, the same for "
+            f"{row.same:.1%} of requests"
+        )
     yield "configurations, goodput [1/s]"
     yield judged.choices.round(2).to_string(index=False)
     yield f"Kendall tau {judged.tau():.2f}; the configuration chosen by simulation loses {judged.regret():.1%}"

@@ -25,9 +25,16 @@ from simulator.engine.step_time import work
 from simulator.metrics import rows_of
 
 UNITS = {
-    "base_s": "s", "prefill_token_s": "s/token", "decode_seq_s": "s/sequence", "decode_kv_s": "s/token",
-    "prefill_pair_s": "s/pair", "prefill_seq_s": "s/sequence", "host_s": "s", "seconds": "s", "tokens": "token",
-}  # fmt: skip
+    "base_s": "s",
+    "prefill_token_s": "s/token",
+    "decode_seq_s": "s/sequence",
+    "decode_kv_s": "s/token",
+    "prefill_pair_s": "s/pair",
+    "prefill_seq_s": "s/sequence",
+    "host_s": "s",
+    "seconds": "s",
+    "tokens": "token",
+}
 
 
 def version_of(vllm: str) -> str:
@@ -41,8 +48,8 @@ def phase_runs(campaign: Campaign, *phases: str) -> list[str]:
 
 
 def fitted_steps(campaign: Campaign) -> pd.DataFrame:
-    """Batches that a fit may see: of the batch runs, and of the loads that the API server is fitted on; where the engine was
-    not recorded, what probes of the batch runs saw from outside."""
+    """Batches that a fit may see: of the batch runs, and of the loads that the API server is fitted on; where the
+    engine was not recorded, what probes of the batch runs saw from outside."""
     if not len(campaign.steps):
         return seen_from_outside(campaign)
     return campaign.steps[campaign.steps["run"].isin(phase_runs(campaign, "fit", "api"))]
@@ -68,8 +75,8 @@ def build_profile(
 ) -> tuple[Profile, Fit, list[Fit]]:
     """The profile of a campaign before it is validated, the fit and its candidates.
 
-    ``model``: a catalog name; None reads the config.json of the measured one. Raises ServelabError where a coefficient cannot be known or
-    is beyond the hardware.
+    ``model``: a catalog name; None reads the config.json of the measured one. Raises ServelabError where a coefficient
+    cannot be known or is beyond the hardware.
     """
     found = model if model is not None else read_config(_model_folder(campaign))
     sizes = campaign.engine.get("cudagraph_capture_sizes") or ()
@@ -80,33 +87,44 @@ def build_profile(
     else:
         best, server = fit_from_outside(clean(steps))
         fits = [best]
-    flags = {
-        k: v
-        for k, v in campaign.engine["engine"].items()
-        if k in (*FLAGS, "num_gpu_blocks") and v is not None
-    }
+    flags = {k: v for k, v in campaign.engine["engine"].items() if k in (*FLAGS, "num_gpu_blocks") and v is not None}
     usable = clean(steps)
     version = version_of(campaign.engine["vllm"])
     seen = campaign.engine
     profile = Profile.model_validate(
         {
-            "schema": SCHEMA, "name": name, "models": [found], "gpu": gpu,
-            "dtype": str(seen["engine"].get("dtype", "bfloat16")).removeprefix("torch."), "engine_version": version, "engine": flags,
+            "schema": SCHEMA,
+            "name": name,
+            "models": [found],
+            "gpu": gpu,
+            "dtype": str(seen["engine"].get("dtype", "bfloat16")).removeprefix("torch."),
+            "engine_version": version,
+            "engine": flags,
             "tensor_parallel_size": [seen["engine"].get("tensor_parallel_size") or 1],
-            "step_time": best.config.model_dump(), "api_server": server,
+            "step_time": best.config.model_dump(),
+            "api_server": server,
             "units": {k: v for k, v in UNITS.items() if k in best.config.model_dump()},
             "covariance": {"parameters": best.design.parameters, "matrix": np.atleast_2d(best.covariance()).tolist()},
             "discrepancy": {"batches": float(np.std(best.held_out))},
-            "domain": domain(usable, campaign.loads), "trust": "fitted",
+            "domain": domain(usable, campaign.loads),
+            "trust": "fitted",
             "provenance": {
-                "source": "servelab calibrate", "date": seen["date"], "vllm": seen["vllm"], "torch": seen.get("torch"),
-                "hardware": seen.get("gpu") or seen.get("cpu") or machine, "nvidia_smi": seen.get("nvidia_smi") or None,
-                "batches": len(usable), "runs": len(campaign.runs), "held_out_score": best.score,
-                "held_out_score_se": best.score_se, "candidates": {f.design.name: f.score for f in fits},
-                "repeat_noise": repeat_noise(steps), "notes": list(campaign.notes),
+                "source": "servelab calibrate",
+                "date": seen["date"],
+                "vllm": seen["vllm"],
+                "torch": seen.get("torch"),
+                "hardware": seen.get("gpu") or seen.get("cpu") or machine,
+                "nvidia_smi": seen.get("nvidia_smi") or None,
+                "batches": len(usable),
+                "runs": len(campaign.runs),
+                "held_out_score": best.score,
+                "held_out_score_se": best.score_se,
+                "candidates": {f.design.name: f.score for f in fits},
+                "repeat_noise": repeat_noise(steps),
+                "notes": list(campaign.notes),
             },
         }
-    )  # fmt: skip
+    )
     _check(profile, best)
     return profile, best, fits
 
@@ -124,31 +142,27 @@ def repeat_noise(steps: pd.DataFrame) -> float | None:
     frame = clean(steps)
     kind = frame["run"].str.replace(r"-\d+$", "", regex=True)
     means = frame.groupby([kind, "run"])["seconds"].mean()
-    spread = means.groupby(level=0).agg(
-        lambda v: (v.max() - v.min()) / 2 / v.mean() if len(v) > 1 else np.nan
-    )
+    spread = means.groupby(level=0).agg(lambda v: (v.max() - v.min()) / 2 / v.mean() if len(v) > 1 else np.nan)
     known = spread.dropna().to_numpy(float)
     return float(np.median(known)) if len(known) else None
 
 
 def _check(profile: Profile, fit: Fit) -> None:
     spec, gpu = profile.model_specs()[0], profile.gpu_spec()
-    flags: dict[str, Any] = {"version": profile.engine_version, "dtype": profile.dtype, "num_gpu_blocks_override": 10**6,
-                             "tensor_parallel_size": profile.tensor_parallel_size[0]}  # fmt: skip
+    flags: dict[str, Any] = {
+        "version": profile.engine_version,
+        "dtype": profile.dtype,
+        "num_gpu_blocks_override": 10**6,
+        "tensor_parallel_size": profile.tensor_parallel_size[0],
+    }
     settings = resolve(parse(flags), spec, gpu)
     tp = profile.tensor_parallel_size[0]
     done = work(spec, settings)
-    check_physics(
-        fit.config, spec, gpu, done.flops_per_token / tp, kv_bytes_per_token(spec, settings)
-    )  # fmt: skip
+    check_physics(fit.config, spec, gpu, done.flops_per_token / tp, kv_bytes_per_token(spec, settings))
 
 
 def validated(
-    profile: Profile,
-    reference: str,
-    runs: Sequence[MeasuredRun],
-    replicas: int = 1,
-    in_sample: Sequence[str] = (),
+    profile: Profile, reference: str, runs: Sequence[MeasuredRun], replicas: int = 1, in_sample: Sequence[str] = ()
 ) -> tuple[Profile, pd.DataFrame, list[tuple[MeasuredRun, MeasuredRun]]]:
     """``profile`` with its errors on ``runs``; their table; and measured with simulated runs."""
     pairs = [(run, simulated_run(run, replay(profile, reference, run, replicas))) for run in runs]
@@ -172,9 +186,7 @@ def validated(
         if found:
             means[metric] = spread(metric, found)
     return (
-        profile.model_copy(
-            update={"errors": (*profile.errors, *rows), "discrepancy": profile.discrepancy | means}
-        ),
+        profile.model_copy(update={"errors": (*profile.errors, *rows), "discrepancy": profile.discrepancy | means}),
         table,
         pairs,
     )
@@ -191,13 +203,22 @@ def profile_of_log(
     fit = fit_affine(frame, 0.0, ("base_s", "prefill_token_s", "decode_seq_s"))
     profile = Profile.model_validate(
         {
-            "schema": SCHEMA, "name": name, "models": [model], "gpu": gpu, "engine_version": version,
-            "step_time": fit.config.model_dump(), "units": {k: v for k, v in UNITS.items() if k in fit.config.model_dump()},
+            "schema": SCHEMA,
+            "name": name,
+            "models": [model],
+            "gpu": gpu,
+            "engine_version": version,
+            "step_time": fit.config.model_dump(),
+            "units": {k: v for k, v in UNITS.items() if k in fit.config.model_dump()},
             "covariance": {"parameters": fit.design.parameters, "matrix": fit.covariance().tolist()},
             "discrepancy": {"batches": float(np.std(fit.held_out))},
             "domain": {n: (float(frame[n].min()), float(frame[n].max())) for n in ("decode_seqs", "prefill_tokens")},
-            "provenance": {"source": f"iteration details in {log.name}", "batches": len(frame), "held_out_score": fit.score,
-                           "notes": [iteration_log.cannot_identify()]},
+            "provenance": {
+                "source": f"iteration details in {log.name}",
+                "batches": len(frame),
+                "held_out_score": fit.score,
+                "notes": [iteration_log.cannot_identify()],
+            },
         }
-    )  # fmt: skip
+    )
     return profile, fit

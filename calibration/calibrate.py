@@ -27,11 +27,15 @@ class Calibrated:
 
 
 def calibrate_folder(
-    folder: Path, name: str, gpu: str | GpuSpec, model: str | ModelSpec | None = None, machine: str = "",
+    folder: Path,
+    name: str,
+    gpu: str | GpuSpec,
+    model: str | ModelSpec | None = None,
+    machine: str = "",
     out: Path | None = None,
-) -> Calibrated:  # fmt: skip
-    """Fit what ``folder`` holds, validate it on the load tests that the fit did not see, write profile and report to ``out``
-    (``folder``). Raises ServelabError as `read_campaign` and `build_profile`.
+) -> Calibrated:
+    """Fit what ``folder`` holds, validate it on the load tests that the fit did not see, write profile and report to
+    ``out`` (``folder``). Raises ServelabError as `read_campaign` and `build_profile`.
     """
     out = folder if out is None else out
     campaign = read_campaign(folder)
@@ -39,9 +43,7 @@ def calibrate_folder(
     file = out / "profile.json"
     file.write_text(profile.to_json())
     unseen = set(phase_runs(campaign, "load"))
-    loads = [
-        run for run in campaign.loads if run.name in unseen and len(run.requests) and run.name != "warm-up"
-    ]
+    loads = [run for run in campaign.loads if run.name in unseen and len(run.requests) and run.name != "warm-up"]
     profile, table, pairs = validated(profile, str(file.resolve()), loads)
     file.write_text(profile.to_json())
     table.to_csv(out / "errors.csv", index=False)

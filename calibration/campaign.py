@@ -2,8 +2,8 @@
 
 A campaign is a list of runs for `calibration.vllm_worker`. ``batch`` runs hold a number of sequences decoding at a
 chosen context and put prompts of chosen lengths beside them, so that prefill tokens, prefill context, decoding
-sequences and their context vary independently. ``load`` runs send requests as clients do; their rate is a share of the saturation
-rate that the campaign's own flood has measured.
+sequences and their context vary independently. ``load`` runs send requests as clients do; their rate is a share of the
+saturation rate that the campaign's own flood has measured.
 """
 
 from collections.abc import Sequence
@@ -55,12 +55,18 @@ def batches(
     return [run | {"slots": max_num_seqs} for run in out]
 
 
-def _batch(
-    name: str, n: int, context: int, steps: int, prefill: list[int], max_model_len: int
-) -> dict[str, Any]:
+def _batch(name: str, n: int, context: int, steps: int, prefill: list[int], max_model_len: int) -> dict[str, Any]:
     most = max_model_len - context - 1
-    return {"name": name, "kind": "batch", "phase": "fit", "decode": n, "context": context, "steps": steps,
-            "most": most, "prefill": [int(p) for p in prefill]}  # fmt: skip
+    return {
+        "name": name,
+        "kind": "batch",
+        "phase": "fit",
+        "decode": n,
+        "context": context,
+        "steps": steps,
+        "most": most,
+        "prefill": [int(p) for p in prefill],
+    }
 
 
 def _sizes(largest: int) -> list[int]:
@@ -76,9 +82,7 @@ def lengths(rng: np.random.Generator, n: int, mean: float, cv: float, least: int
     return np.clip(np.rint(drawn), least, most).astype(int)
 
 
-def mix(
-    n: int, prompt: float, output: float, max_model_len: int, seed: int, cv: float = 0.6
-) -> list[dict[str, Any]]:
+def mix(n: int, prompt: float, output: float, max_model_len: int, seed: int, cv: float = 0.6) -> list[dict[str, Any]]:
     """``n`` requests of Poisson arrivals at rate one [1/s], lognormal lengths of these means [token]."""
     rng = np.random.default_rng(seed)
     at = np.cumsum(rng.exponential(1.0, n))
@@ -125,8 +129,8 @@ def sessions(
 
 
 def spread(runs: list[dict[str, Any]], batch_runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """``runs`` with ``batch_runs`` between them, in equal parts: machines change their speed over minutes, and what the fit sees
-    must come from all of the time that it is judged on.
+    """``runs`` with ``batch_runs`` between them, in equal parts: machines change their speed over minutes, and what the
+    fit sees must come from all of the time that it is judged on.
     """
     out: list[dict[str, Any]] = []
     for i, run in enumerate(runs):
@@ -135,16 +139,22 @@ def spread(runs: list[dict[str, Any]], batch_runs: list[dict[str, Any]]) -> list
 
 
 def default_campaign(
-    max_num_seqs: int, max_num_batched_tokens: int, max_model_len: int, kv_tokens: int,
-    capture_sizes: Sequence[int] = (), *, prompt: float, output: float, load_s: float, seed: int = 0,
-) -> list[dict[str, Any]]:  # fmt: skip
+    max_num_seqs: int,
+    max_num_batched_tokens: int,
+    max_model_len: int,
+    kv_tokens: int,
+    capture_sizes: Sequence[int] = (),
+    *,
+    prompt: float,
+    output: float,
+    load_s: float,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
     """Batches to fit, a flood, three loads for the API server, and loads at three rates and another mix to validate.
 
     ``prompt`` and ``output``: mean lengths of the loads [token]; each load lasts about ``load_s`` [s].
     """
-    batch_runs = batches(
-        max_num_seqs, max_num_batched_tokens, max_model_len, kv_tokens, capture_sizes, seed=seed
-    )
+    batch_runs = batches(max_num_seqs, max_num_batched_tokens, max_model_len, kv_tokens, capture_sizes, seed=seed)
     half = (len(batch_runs) + 1) // 2
     runs: list[dict[str, Any]] = []
     base = mix(2000, prompt, output, max_model_len, seed + 1)

@@ -23,11 +23,13 @@ def _predicted(frame: pd.DataFrame, fit: Fit) -> pd.DataFrame:
     predicted = fit.design.columns(out) @ fit.coefficients + getattr(fit.config, "host_s", 0.0)
     return pd.DataFrame(
         {
-            "measured": out["seconds"].to_numpy() * 1e3, "predicted": predicted * 1e3, "kind": _kind(out),
+            "measured": out["seconds"].to_numpy() * 1e3,
+            "predicted": predicted * 1e3,
+            "kind": _kind(out),
             "tokens": (out["prefill_tokens"] + out["decode_seqs"]).to_numpy(),
             "error": (predicted / out["seconds"].to_numpy() - 1) * 100,
         }
-    )  # fmt: skip
+    )
 
 
 def batch_scatter(frame: pd.DataFrame, fit: Fit, about: str = "") -> Any:
@@ -50,10 +52,15 @@ def residuals(frame: pd.DataFrame, fit: Fit, about: str = "") -> Any:
     x = alt.X("size:Q", title="tokens of the batch [token]", scale=alt.Scale(type="log", base=2))
     limit = float(np.clip(np.abs(points["error"]).quantile(0.99), 10, 200))
     y = alt.Scale(domain=[-limit, limit], clamp=True)
-    dots = alt.Chart(points).mark_point(size=10, opacity=0.2, filled=True).encode(
-        x=alt.X("tokens:Q", title="tokens of the batch [token]", scale=alt.Scale(type="log", base=2)),
-        y=alt.Y("error:Q", title="fitted / measured - 1 [%]", scale=y), color=alt.Color("kind:N", title=None),
-    )  # fmt: skip
+    dots = (
+        alt.Chart(points)
+        .mark_point(size=10, opacity=0.2, filled=True)
+        .encode(
+            x=alt.X("tokens:Q", title="tokens of the batch [token]", scale=alt.Scale(type="log", base=2)),
+            y=alt.Y("error:Q", title="fitted / measured - 1 [%]", scale=y),
+            color=alt.Color("kind:N", title=None),
+        )
+    )
     area = (
         alt.Chart(band)
         .mark_errorband(opacity=0.25, color=GREY)
@@ -93,7 +100,12 @@ def error_bars(table: pd.DataFrame) -> Any:
         x=alt.X("low:Q", scale=scale, title="simulated / measured - 1 [%]"), x2="floor:Q"
     )
     dot = base.mark_point(filled=True, size=60, color=COLOURS[0]).encode(x=alt.X("percent:Q", scale=scale))
-    return alt.layer(floor, dot, data=data).properties(width=250, height=alt.Step(18)).facet(
-        facet=alt.Facet("metric:N", title=None, sort=list(names.values())), columns=2,
-        title=title("Errors of means; grey: what repeats of the measurement differ (95 %)"),
-    )  # fmt: skip
+    return (
+        alt.layer(floor, dot, data=data)
+        .properties(width=250, height=alt.Step(18))
+        .facet(
+            facet=alt.Facet("metric:N", title=None, sort=list(names.values())),
+            columns=2,
+            title=title("Errors of means; grey: what repeats of the measurement differ (95 %)"),
+        )
+    )

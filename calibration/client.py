@@ -1,7 +1,7 @@
 """The client of a load test: sends requests at their times, follows their tokens, writes down what it saw.
 
-An *engine* is anything with ``tokens(prompt, output, name)``: real vLLM in this process, or a server over HTTP. Needs numpy only, so
-that it runs in vLLM's environment too.
+An *engine* is anything with ``tokens(prompt, output, name)``: real vLLM in this process, or a server over HTTP. Needs
+numpy only, so that it runs in vLLM's environment too.
 """
 
 import asyncio
@@ -48,12 +48,7 @@ class Client:
         tokens: list[int] = []
         cached = None
         sent = time.monotonic()
-        out: dict[str, Any] = {
-            "run": run,
-            "row": row,
-            "sent": round(sent - self.start, 6),
-            "prompt": len(prompt),
-        }
+        out: dict[str, Any] = {"run": run, "row": row, "sent": round(sent - self.start, 6), "prompt": len(prompt)}
         try:
             async for new, found in self.engines[which].tokens(prompt, request["output"], f"{run}/{row}"):
                 times += [time.monotonic()] * len(new)
@@ -103,9 +98,7 @@ class Client:
                 await ended[after].wait()
                 await asyncio.sleep(request.get("wait", 0.0))
                 if request.get("grow"):
-                    own = self._stream(
-                        f"{run['name']}/{row}", request["prompt"] - len(requests[after]["got"])
-                    )
+                    own = self._stream(f"{run['name']}/{row}", request["prompt"] - len(requests[after]["got"]))
                     request["ids"] = requests[after]["got"] + [int(t) for t in own]
             out = await self.send(run["name"], row, request)
             ended[row].set()
@@ -114,7 +107,8 @@ class Client:
         return list(await asyncio.gather(*(one(i, r) for i, r in enumerate(requests))))
 
     async def batch(self, run: dict[str, Any]) -> list[dict[str, Any]]:
-        """``decode`` requests decode for at least ``steps`` tokens; then the prompts of ``prefill`` come beside them, one by one."""
+        """``decode`` requests decode for at least ``steps`` tokens; then the prompts of ``prefill`` come beside
+        them, one by one."""
         self.start = time.monotonic()
         long = {"prompt": run["context"], "output": run["most"]}
         full = run["decode"] >= run["slots"]  # no slot is left for a probe
@@ -147,9 +141,7 @@ async def _until(at: float) -> None:
 def saturation(folder: Path, flood: str) -> float:
     """Requests per second of run ``flood`` while neither filling nor draining: its middle six tenths."""
     rows = [json.loads(line) for line in (folder / "requests.jsonl").read_text().splitlines()]
-    ends = sorted(
-        r["sent"] + r["ttft"] + sum(r["itl"]) * UNIT_S for r in rows if r["run"] == flood and "ttft" in r
-    )
+    ends = sorted(r["sent"] + r["ttft"] + sum(r["itl"]) * UNIT_S for r in rows if r["run"] == flood and "ttft" in r)
     if len(ends) < 10:
         raise ValueError(f"run {flood!r} has {len(ends)} completed requests, 10 are needed for a rate")
     low, high = int(0.2 * len(ends)), int(0.8 * len(ends))

@@ -57,17 +57,21 @@ def key_values(pairs: list[str], option: str = "--engine-arg") -> dict[str, Any]
 
 
 def cpu_spec() -> GpuSpec:
-    """This machine's processors as the thing that computes. Rates are upper bounds of its vector units and caches, not measured."""
+    """This machine's processors as the thing that computes. Rates are upper bounds of its vector units and caches,
+    not measured."""
     cores = os.cpu_count() or 1
     name = next(
-        (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
-        "CPU",
+        (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "CPU"
     )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return GpuSpec(
-        name=f"cpu-{cores}x-{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}", memory_bytes=memory, gpus_per_node=1,
-        memory_bandwidth_bytes_per_s=2e11 * cores, bf16_flops=2.5e11 * cores, source="upper bounds for a CPU core",
-    )  # fmt: skip
+        name=f"cpu-{cores}x-{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}",
+        memory_bytes=memory,
+        gpus_per_node=1,
+        memory_bandwidth_bytes_per_s=2e11 * cores,
+        bf16_flops=2.5e11 * cores,
+        source="upper bounds for a CPU core",
+    )
 
 
 def _lines(path: str) -> list[str]:
@@ -83,40 +87,39 @@ def gpu_of(folder: Path, said: str | None) -> str | GpuSpec:
     driver = engine[-1].get("gpu") if engine else None
     if driver is None:
         return cpu_spec()
-    short = re.sub(
-        r"nvidia|geforce|\d+gb|hbm\d?e?|pcie|server edition|blackwell|workstation", "", driver.lower()
-    )
+    short = re.sub(r"nvidia|geforce|\d+gb|hbm\d?e?|pcie|server edition|blackwell|workstation", "", driver.lower())
     for name in (driver, short.strip().replace(" ", "_"), short.split()[0] if short.split() else driver):
         try:
             return find_gpu(name).name
         except ServelabError:
             continue
-    raise ServelabError(
-        f"the driver calls the GPU {driver!r}, which is not in the catalog: name it with --gpu"
-    )
+    raise ServelabError(f"the driver calls the GPU {driver!r}, which is not in the catalog: name it with --gpu")
 
 
 def measure_and_fit(
-    *, model: str, out: Path, engine_args: list[str], budget: str, python: Path | None, gpu: str | None, name: str,
-    prompt: float, output: float, seed: int, fit_only: bool, url: str | None = None, served: str | None = None,
-    concurrency: int = 16, longest: int = 2048,
-) -> int:  # fmt: skip
+    *,
+    model: str,
+    out: Path,
+    engine_args: list[str],
+    budget: str,
+    python: Path | None,
+    gpu: str | None,
+    name: str,
+    prompt: float,
+    output: float,
+    seed: int,
+    fit_only: bool,
+    url: str | None = None,
+    served: str | None = None,
+    concurrency: int = 16,
+    longest: int = 2048,
+) -> int:
     """See `calibration.commands.calibrate`; returns the exit code."""
     said = Console(highlight=False, soft_wrap=True)
     code = 0
     if not fit_only and url is not None:
         code = _measure_http(
-            url,
-            served or model,
-            model,
-            out,
-            engine_args,
-            seconds(budget),
-            concurrency,
-            longest,
-            prompt,
-            output,
-            seed,
+            url, served or model, model, out, engine_args, seconds(budget), concurrency, longest, prompt, output, seed
         )
     elif not fit_only:
         code = _measure(model, out, engine_args, seconds(budget), python, prompt, output, seed)
@@ -125,13 +128,10 @@ def measure_and_fit(
             said.print(f"stopped; what was measured is in {out}, the same command goes on", markup=False)
             return STOPPED
         if code:
-            said.print(
-                f"the engine died (worker.log in {out} says why); fitting what was measured", markup=False
-            )
+            said.print(f"the engine died (worker.log in {out} says why); fitting what was measured", markup=False)
     done = calibrate_folder(out, name, gpu_of(out, gpu), _catalog_name(model))
     said.print(
-        f"{done.profile.name}: {done.fit.design.name}, held-out error of batches {done.fit.score:.1%}",
-        markup=False,
+        f"{done.profile.name}: {done.fit.design.name}, held-out error of batches {done.fit.score:.1%}", markup=False
     )
     said.print(verdict(done.table), markup=False)
     for note in done.campaign.notes:
@@ -148,18 +148,32 @@ def _catalog_name(model: str) -> str | None:
 
 
 def _measure(
-    model: str, out: Path, engine_args: list[str], budget_s: float, python: Path | None, prompt: float, output: float, seed: int
-) -> int:  # fmt: skip
+    model: str,
+    out: Path,
+    engine_args: list[str],
+    budget_s: float,
+    python: Path | None,
+    prompt: float,
+    output: float,
+    seed: int,
+) -> int:
     python = python or next((p for p in interpreters() if p.exists()), Path("python3"))
     folder = Path(model)
     plan = {
-        "model": str(folder.resolve()) if folder.is_dir() else model, "engine_args": key_values(engine_args), "seed": seed,
+        "model": str(folder.resolve()) if folder.is_dir() else model,
+        "engine_args": key_values(engine_args),
+        "seed": seed,
         "fit_s": BATCH_SHARE * budget_s,
         "campaign": {"prompt": prompt, "output": output, "load_s": LOAD_SHARE * budget_s / LOADS, "seed": seed},
-    }  # fmt: skip
+    }
     write_plan(out, plan)
-    columns = (TextColumn("{task.description}"), BarColumn(24), TextColumn("{task.completed:.0f}/{task.total:.0f} runs"),
-               TimeElapsedColumn(), TextColumn("{task.fields[left]}"))  # fmt: skip
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(24),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} runs"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
+    )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("starting vLLM", total=1, left="")
 
@@ -177,24 +191,29 @@ def _measure(
 
 
 def _measure_http(
-    url: str, served: str, model: str, out: Path, engine_args: list[str], budget_s: float, concurrency: int, longest: int,
-    prompt: float, output: float, seed: int,
-) -> int:  # fmt: skip
+    url: str,
+    served: str,
+    model: str,
+    out: Path,
+    engine_args: list[str],
+    budget_s: float,
+    concurrency: int,
+    longest: int,
+    prompt: float,
+    output: float,
+    seed: int,
+) -> int:
     """Measure a running server; its flags are what the user says, for nothing tells them over HTTP."""
     from calibration.http_client import measure, plan
 
     folder = Path(model)
     spec = read_config(folder) if (folder / "config.json").is_file() else find_model(model)
-    asked = plan(
-        served, url, concurrency, longest, spec.vocab_size, LOAD_SHARE * budget_s / 7, prompt, output, seed
-    )
+    asked = plan(served, url, concurrency, longest, spec.vocab_size, LOAD_SHARE * budget_s / 7, prompt, output, seed)
     flags = key_values(engine_args)
     if not (out / "plan.json").exists():
         out.mkdir(parents=True, exist_ok=True)
         (out / "plan.json").write_text(
-            json.dumps(
-                asked | {"model": str(folder.resolve()) if folder.is_dir() else model, "served": served}
-            )
+            json.dumps(asked | {"model": str(folder.resolve()) if folder.is_dir() else model, "served": served})
         )
         (out / "flags.json").write_text(json.dumps(flags))
     return measure(out)

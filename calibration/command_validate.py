@@ -46,12 +46,7 @@ def measured_runs(path: Path, engine_args: list[str]) -> list[MeasuredRun]:
 
 
 def compare(
-    name: str,
-    measured: Path,
-    as_json: bool,
-    engine_args: list[str],
-    replicas: int = 1,
-    report: Path | None = None,
+    name: str, measured: Path, as_json: bool, engine_args: list[str], replicas: int = 1, report: Path | None = None
 ) -> pd.DataFrame:
     """Print and return the errors of profile ``name`` on what ``measured`` holds."""
     profile = find_profile(name)
@@ -81,15 +76,21 @@ def compare(
 
 def _show(profile: Profile, table: pd.DataFrame, notes: list[str]) -> None:
     out = Console(highlight=False, soft_wrap=True)
-    grid = Table(
-        title=f"{profile.name}: simulated / measured - 1", title_justify="left", box=None, pad_edge=False
-    )
+    grid = Table(title=f"{profile.name}: simulated / measured - 1", title_justify="left", box=None, pad_edge=False)
     for column in ("load", "metric", "statistic", "measured", "simulated", "error", "noise floor", "count"):
         grid.add_column(column, justify="left" if column in ("load", "metric", "statistic") else "right")
     for row in rows_of(headline(table)):
         floor = "unknown" if np.isnan(row.noise_floor) else f"{row.noise_floor:.1%}"
-        grid.add_row(row.level, row.metric, row.statistic, f"{row.measured:.4g}", f"{row.simulated:.4g}",
-                     f"{row.error:+.1%}", floor, f"{row.count:,}")  # fmt: skip
+        grid.add_row(
+            row.level,
+            row.metric,
+            row.statistic,
+            f"{row.measured:.4g}",
+            f"{row.simulated:.4g}",
+            f"{row.error:+.1%}",
+            floor,
+            f"{row.count:,}",
+        )
     out.print(grid)
     out.print(verdict(table), markup=False)
     for note in notes:
@@ -98,8 +99,8 @@ def _show(profile: Profile, table: pd.DataFrame, notes: list[str]) -> None:
 
 @dataclass(frozen=True)
 class Drift:
-    """How far one latency has moved from what the profile says: ``effect`` is measured / simulated - 1, ``p`` the probability
-    of as much by chance and by the profile's own error."""
+    """How far one latency has moved from what the profile says: ``effect`` is measured / simulated - 1, ``p`` the
+    probability of as much by chance and by the profile's own error."""
 
     metric: str
     effect: float
@@ -109,8 +110,8 @@ class Drift:
 
 
 def drifts(profile: Profile, pairs: list[tuple[MeasuredRun, MeasuredRun]]) -> list[Drift]:
-    """A z-test for each latency on log ratios: groups of neighbouring requests give the measurement's error, to which the
-    profile's own (its discrepancy) is added in quadrature."""
+    """A z-test for each latency on log ratios: groups of neighbouring requests give the measurement's error, to
+    which the profile's own (its discrepancy) is added in quadrature."""
     out = []
     for metric in ("tpot_s", "ttft_s", "e2el_s"):
         ratios = []
@@ -139,16 +140,15 @@ def drift(name: str, measured: Path, tolerance: float, as_json: bool, engine_arg
     moved = [d for d in found if d.p < SIGNIFICANT and abs(d.effect) > tolerance]
     out = Console(highlight=False, soft_wrap=True)
     if as_json:
-        out.print_json(
-            json.dumps({"profile": profile.name, "drift": bool(moved), "tests": [vars(d) for d in found]})
-        )
+        out.print_json(json.dumps({"profile": profile.name, "drift": bool(moved), "tests": [vars(d) for d in found]}))
         return bool(moved)
     for d in found:
         known = f"{d.profile_error:.1%}" if d.profile_error else "unknown, taken as 0"
         out.print(
             f"{d.metric}: measured {d.effect:+.1%} against the profile (standard error {d.standard_error:.1%}, "
-            f"the profile's own error {known}), p = {d.p:.2g}", markup=False,
-        )  # fmt: skip
+            f"the profile's own error {known}), p = {d.p:.2g}",
+            markup=False,
+        )
     out.print(f"drift: {'yes, ' + ', '.join(d.metric for d in moved) if moved else 'no'}", markup=False)
     return bool(moved)
 
@@ -172,7 +172,6 @@ def compare_metrics(result: Path, before: Path, after: Path) -> None:
             value = np.percentile(seen, level * 100)
             where = "inside" if low <= value <= high else "outside"
             out.print(
-                f"  p{level * 100:.0f}: measured {low:g} to {high:g} s, simulated {value:.4g} s: {where}",
-                markup=False,
+                f"  p{level * 100:.0f}: measured {low:g} to {high:g} s, simulated {value:.4g} s: {where}", markup=False
             )
     out.print(f"note: {prometheus.cannot_identify()}", markup=False)

@@ -15,9 +15,7 @@ def _validate() -> None:
 
 @validate.command("schedule")
 def validate_schedule(
-    files: Annotated[
-        list[Path], typer.Argument(help="recordings: .json, .jsonl, also .gz", metavar="FILE...")
-    ],
+    files: Annotated[list[Path], typer.Argument(help="recordings: .json, .jsonl, also .gz", metavar="FILE...")],
 ) -> None:
     """Replay recorded vLLM schedules and compare every decision.
 
@@ -50,29 +48,22 @@ def validate_schedule(
 def calibrate(
     model: Annotated[str, typer.Option(help="model to measure: a folder or a name that vLLM knows")],
     out: Annotated[
-        Path,
-        typer.Option(
-            help="folder for raw rows, profile.json and report.html; one that was begun is gone on with"
-        ),
+        Path, typer.Option(help="folder for raw rows, profile.json and report.html; one that was begun is gone on with")
     ],
     engine_arg: Annotated[
-        list[str] | None,
-        typer.Option(help="a flag of vLLM's engine as key=value, passed through; may be repeated"),
+        list[str] | None, typer.Option(help="a flag of vLLM's engine as key=value, passed through; may be repeated")
     ] = None,
     budget: Annotated[str, typer.Option(help="time to measure, such as 90s, 5m, 1h")] = "5m",
     python: Annotated[
         Path | None, typer.Option(help="Python with vLLM; default .venv-vllm/bin/python, else this one")
     ] = None,
-    gpu: Annotated[
-        str | None, typer.Option(help="catalog name of the GPU; default: what the driver says")
-    ] = None,
+    gpu: Annotated[str | None, typer.Option(help="catalog name of the GPU; default: what the driver says")] = None,
     name: Annotated[str | None, typer.Option(help="of the profile; default: the folder's")] = None,
     prompt: Annotated[float, typer.Option(help="mean prompt of the load tests, in tokens")] = 256.0,
     output: Annotated[float, typer.Option(help="mean output of the load tests, in tokens")] = 64.0,
     seed: Annotated[int, typer.Option(help="of batches, loads and token ids")] = 0,
     url: Annotated[
-        str | None,
-        typer.Option(help="measure this OpenAI-compatible server over HTTP instead of starting vLLM"),
+        str | None, typer.Option(help="measure this OpenAI-compatible server over HTTP instead of starting vLLM")
     ] = None,
     served: Annotated[
         str | None, typer.Option(help="with --url: the server's name for the model; default --model")
@@ -81,14 +72,13 @@ def calibrate(
     longest: Annotated[
         int, typer.Option(help="with --url: longest prompt and answer together, in tokens", min=128)
     ] = 2048,
-    fit_only: Annotated[
-        bool, typer.Option("--fit-only", help="fit what the folder holds, measure nothing")
-    ] = False,
+    fit_only: Annotated[bool, typer.Option("--fit-only", help="fit what the folder holds, measure nothing")] = False,
 ) -> None:
     """Measure real vLLM, fit a profile, validate it on load tests that the fit has not seen.
 
-    Rows are written as they come: after Ctrl-C, a crash of the engine or a full disk the same command goes on where it was.
-    Exit code 0: done. 2: input that cannot be used. 4: the engine died; what was measured is kept and fitted. 130: stopped.
+    Rows are written as they come: after Ctrl-C, a crash of the engine or a full disk the same command goes on where it
+    was. Exit code 0: done. 2: input that cannot be used. 4: the engine died; what was measured is kept and fitted. 130:
+    stopped.
     """
     from rich.console import Console
 
@@ -98,10 +88,22 @@ def calibrate(
     errors = Console(stderr=True, soft_wrap=True)
     try:
         code = measure_and_fit(
-            model=model, out=out, engine_args=engine_arg or [], budget=budget, python=python, gpu=gpu, name=name or out.name,
-            prompt=prompt, output=output, seed=seed, fit_only=fit_only,
-            url=url, served=served, concurrency=concurrency, longest=longest,
-        )  # fmt: skip
+            model=model,
+            out=out,
+            engine_args=engine_arg or [],
+            budget=budget,
+            python=python,
+            gpu=gpu,
+            name=name or out.name,
+            prompt=prompt,
+            output=output,
+            seed=seed,
+            fit_only=fit_only,
+            url=url,
+            served=served,
+            concurrency=concurrency,
+            longest=longest,
+        )
     except ServelabError as problem:
         errors.print(f"error: {problem}", markup=False)
         raise typer.Exit(2) from None
@@ -131,9 +133,7 @@ def fit_log(
         Console(stderr=True, soft_wrap=True).print(f"error: {problem}", markup=False)
         raise typer.Exit(2) from None
     said = Console(highlight=False, soft_wrap=True)
-    said.print(
-        f"{profile.provenance['batches']} batches, held-out error {fit.score:.1%}; wrote {out}", markup=False
-    )
+    said.print(f"{profile.provenance['batches']} batches, held-out error {fit.score:.1%}; wrote {out}", markup=False)
     said.print(f"note: {profile.provenance['notes'][0]}", markup=False)
 
 
@@ -162,17 +162,13 @@ def validate_run(
     measured: Annotated[Path, typer.Option(help="folder of `servelab calibrate`, or a benchmark file")],
     as_json: Annotated[bool, typer.Option("--json", help="print the table of errors as JSON")] = False,
     engine_arg: Annotated[
-        list[str] | None,
-        typer.Option(help="flag of the measured engine that the file does not say, as key=value"),
+        list[str] | None, typer.Option(help="flag of the measured engine that the file does not say, as key=value")
     ] = None,
-    replicas: Annotated[
-        int, typer.Option(help="engines behind a router that picks the one with fewest requests")
-    ] = 1,
-    report: Annotated[
-        Path | None, typer.Option(help="write the comparison with pictures to this HTML file")
-    ] = None,
+    replicas: Annotated[int, typer.Option(help="engines behind a router that picks the one with fewest requests")] = 1,
+    report: Annotated[Path | None, typer.Option(help="write the comparison with pictures to this HTML file")] = None,
 ) -> None:
-    """Replay measured load tests with a profile, and print the error of each figure against the noise of the measurement."""
+    """Replay measured load tests with a profile, and print the error of each figure against the noise of the
+    measurement."""
     from rich.console import Console
 
     from calibration.command_validate import compare
@@ -193,13 +189,12 @@ def validate_drift(
     ],
     tolerance: Annotated[float, typer.Option(help="relative change that does not matter")] = 0.05,
     as_json: Annotated[bool, typer.Option("--json", help="print as JSON")] = False,
-    engine_arg: Annotated[
-        list[str] | None, typer.Option(help="flag of the measured engine, as key=value")
-    ] = None,
+    engine_arg: Annotated[list[str] | None, typer.Option(help="flag of the measured engine, as key=value")] = None,
 ) -> None:
     """Say whether an engine has moved away from its profile, after an upgrade for instance.
 
-    Exit code 0: no drift beyond the tolerance. 3: drift that is significant (5 %) and larger than the tolerance. 2: bad input.
+    Exit code 0: no drift beyond the tolerance. 3: drift that is significant (5 %) and larger than the tolerance. 2: bad
+    input.
     """
     from rich.console import Console
 

@@ -1,4 +1,5 @@
-"""Measured against simulated load tests: relative errors by metric, statistic and phase, against what repeats differ."""
+"""Measured against simulated load tests: relative errors by metric, statistic and phase, against what repeats
+differ."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -21,21 +22,22 @@ def simulated_run(run: MeasuredRun, result: Result) -> MeasuredRun:
     q = result.requests
     frame = pd.DataFrame(
         {
-            "arrival_s": q["arrival_s"], "prompt_tokens": q["prompt_tokens"], "output_tokens": q["generated_tokens"],
-            "ttft_s": q["first_token_s"] - q["arrival_s"], "e2el_s": q["end_s"] - q["arrival_s"],
+            "arrival_s": q["arrival_s"],
+            "prompt_tokens": q["prompt_tokens"],
+            "output_tokens": q["generated_tokens"],
+            "ttft_s": q["first_token_s"] - q["arrival_s"],
+            "e2el_s": q["end_s"] - q["arrival_s"],
             "cached_tokens": q["cached_tokens"],
         }
-    )  # fmt: skip
+    )
     itl = result.itl
     gaps = np.repeat(itl["value_us"].to_numpy() * 1e-6, itl["count"].to_numpy())
-    return MeasuredRun(
-        run.name, frame, (gaps,), int(frame["ttft_s"].isna().sum()), run.level, run.engine, "simulated"
-    )
+    return MeasuredRun(run.name, frame, (gaps,), int(frame["ttft_s"].isna().sum()), run.level, run.engine, "simulated")
 
 
 def phases(run: MeasuredRun) -> np.ndarray:
-    """Phase of each request: draining if it ended after the last arrival; filling if it arrived before the number in the
-    system first came to nine tenths of its median over time; else steady.
+    """Phase of each request: draining if it ended after the last arrival; filling if it arrived before the number in
+    the system first came to nine tenths of its median over time; else steady.
     """
     q = run.requests
     arrive, end = q["arrival_s"].to_numpy(), (q["arrival_s"] + q["e2el_s"]).to_numpy()
@@ -59,9 +61,7 @@ def values(run: MeasuredRun, metric: str, chosen: np.ndarray | slice = slice(Non
         return np.concatenate(gaps) if len(gaps) else np.empty(0)
     q = run.requests
     if metric == "tpot_s":
-        out = (
-            (q["e2el_s"] - q["ttft_s"]) / (q["output_tokens"] - 1).where(q["output_tokens"] > 1)
-        ).to_numpy()
+        out = ((q["e2el_s"] - q["ttft_s"]) / (q["output_tokens"] - 1).where(q["output_tokens"] > 1)).to_numpy()
     else:
         out = q[metric].to_numpy()
     return out[chosen]
@@ -109,9 +109,9 @@ def group_of(name: str) -> str:
 
 
 def error_table(pairs: Iterable[tuple[MeasuredRun, MeasuredRun]]) -> pd.DataFrame:
-    """One row for each load level, phase, metric and statistic: ``measured``, ``simulated`` (means over repeats), ``error``
-    (simulated / measured - 1), ``noise_floor`` (half-width of the 95 % interval of the measured mean over repeats,
-    relative; NaN where there are none), ``repeats``, ``count`` (requests or tokens of all repeats).
+    """One row for each load level, phase, metric and statistic: ``measured``, ``simulated`` (means over repeats),
+    ``error`` (simulated / measured - 1), ``noise_floor`` (half-width of the 95 % interval of the measured mean over
+    repeats, relative; NaN where there are none), ``repeats``, ``count`` (requests or tokens of all repeats).
 
     Statistic ``matched`` is the median over requests of the absolute relative difference of the same request.
     """
@@ -126,9 +126,7 @@ def error_table(pairs: Iterable[tuple[MeasuredRun, MeasuredRun]]) -> pd.DataFram
             if len(x) == len(y):
                 gap = float(np.nanmedian(np.abs(y / x - 1)))
                 rows.append((group_of(measured.name), "all", metric, "matched", 1.0, 1.0 + gap, len(x)))
-    frame = pd.DataFrame(
-        rows, columns=["level", "phase", "metric", "statistic", "measured", "simulated", "count"]
-    )
+    frame = pd.DataFrame(rows, columns=["level", "phase", "metric", "statistic", "measured", "simulated", "count"])
     keys = ["level", "phase", "metric", "statistic"]
     grouped = frame.groupby(keys, sort=False)
     out = grouped[["measured", "simulated"]].mean()
@@ -140,16 +138,7 @@ def error_table(pairs: Iterable[tuple[MeasuredRun, MeasuredRun]]) -> pd.DataFram
     order = {
         n: i
         for i, n in enumerate(
-            (
-                *PHASES,
-                *METRICS,
-                "requests_per_s",
-                "output_tokens_per_s",
-                "makespan_s",
-                *STATISTICS,
-                "matched",
-                "value",
-            )
+            (*PHASES, *METRICS, "requests_per_s", "output_tokens_per_s", "makespan_s", *STATISTICS, "matched", "value")
         )
     }
     return (

@@ -1,8 +1,10 @@
-"""Do the intervals hold? ``python -m calibration.coverage tests/data/cpu-vllm-0.32``: 90 % intervals on held-out load tests of real vLLM.
+"""Do the intervals hold? ``python -m calibration.coverage tests/data/cpu-vllm-0.32``: 90 % intervals on held-out load
+tests of real vLLM.
 
-For each load test the figures of `simulator.planner.worlds` are drawn: coefficients from the profile's covariance, a factor on step times and
-residual factors on latencies and throughput. What is drawn is not told by the load tests that are judged: the discrepancy
-of a profile is that of the load-test errors of the other model's profile (`calibration.discrepancy`), on another engine.
+For each load test the figures of `simulator.planner.worlds` are drawn: coefficients from the profile's covariance, a
+factor on step times and residual factors on latencies and throughput. What is drawn is not told by the load tests that
+are judged: the discrepancy of a profile is that of the load-test errors of the other model's profile
+(`calibration.discrepancy`), on another engine.
 """
 
 import argparse
@@ -44,10 +46,7 @@ class Load:
 def loads(rows: Path) -> Iterator[Load]:
     """All load tests of single engines: none of them was seen by a fit."""
     folders = [(name, name) for name in MODELS]
-    folders += [
-        (name, SMALL)
-        for name in ("sessions", "preempting", *(f"choice-{i:02d}" for i in range(len(CHOICES))))
-    ]
+    folders += [(name, SMALL) for name in ("sessions", "preempting", *(f"choice-{i:02d}" for i in range(len(CHOICES))))]
     for folder, model in folders:
         if any((rows / folder).glob("plan.json*")):
             for run in read_campaign(rows / folder).loads:
@@ -72,15 +71,18 @@ def simulated(load: Load, world: World | None = None) -> dict[str, float]:
 
 def _scenario(load: Load) -> Scenario:
     profile = find_profile(load.profile)
-    found = Scenario.model_validate({
-        "workload": {"source": "azure_conversation", "rate_rps": 1.0, "requests": 1},
-        "deployments": [deployment(profile, load.profile, profile.engine | load.run.engine, load.replicas)],
-    })  # fmt: skip
+    found = Scenario.model_validate(
+        {
+            "workload": {"source": "azure_conversation", "rate_rps": 1.0, "requests": 1},
+            "deployments": [deployment(profile, load.profile, profile.engine | load.run.engine, load.replicas)],
+        }
+    )
     return found
 
 
 def coverage(rows: Path, worlds: int = 20, every: int = 1) -> pd.DataFrame:
-    """A row for each load test and metric: load, profile, metric, measured, nominal, low, high (90 %), width (relative), covered.
+    """A row for each load test and metric: load, profile, metric, measured, nominal, low, high (90 %), width
+    (relative), covered.
 
     ``every``: only each so-manieth load test is judged, after all have told the discrepancies.
     """
@@ -90,8 +92,11 @@ def coverage(rows: Path, worlds: int = 20, every: int = 1) -> pd.DataFrame:
     frames = []
     for name in dict.fromkeys(x.profile for x in found):
         errors = {
-            m: np.array([n[m] / k[m] - 1 for x, n, k in zip(found, nominal, measured, strict=True) if x.profile != name]) for m in METRICS
-        }  # fmt: skip
+            m: np.array(
+                [n[m] / k[m] - 1 for x, n, k in zip(found, nominal, measured, strict=True) if x.profile != name]
+            )
+            for m in METRICS
+        }
         other = {m: spread(m, e) for m, e in errors.items()}
         profile: Profile = find_profile(name).model_copy(update={"discrepancy": other})
         mine = [i for i, x in enumerate(found) if x.profile == name][::every]
@@ -101,12 +106,7 @@ def coverage(rows: Path, worlds: int = 20, every: int = 1) -> pd.DataFrame:
 
 
 def _judged(
-    load: Load,
-    profile: Profile,
-    nominal: dict[str, float],
-    measured: dict[str, float],
-    worlds: int,
-    seed: int,
+    load: Load, profile: Profile, nominal: dict[str, float], measured: dict[str, float], worlds: int, seed: int
 ) -> list[dict]:
     r = replace(resolve_deployment(_scenario(load), 0), profile=profile)
     out: dict[str, list[float]] = {m: [] for m in METRICS}
@@ -118,9 +118,19 @@ def _judged(
     rows = []
     for m in METRICS:
         low, high = np.quantile(out[m], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        rows.append({"load": load.run.name, "profile": load.profile, "metric": m, "measured": measured[m], "nominal": nominal[m],
-                     "low": float(low), "high": float(high), "width": float((high - low) / measured[m]),
-                     "covered": bool(low <= measured[m] <= high)})  # fmt: skip
+        rows.append(
+            {
+                "load": load.run.name,
+                "profile": load.profile,
+                "metric": m,
+                "measured": measured[m],
+                "nominal": nominal[m],
+                "low": float(low),
+                "high": float(high),
+                "width": float((high - low) / measured[m]),
+                "covered": bool(low <= measured[m] <= high),
+            }
+        )
     return rows
 
 
@@ -146,7 +156,8 @@ def main(arguments: list[str] | None = None) -> int:
         frame.to_csv(args.out, index=False)
     for row in summary(frame).itertuples(index=False):
         sys.stdout.write(
-            f"{row.metric:15} {row.covered} of {row.loads} load tests in their 90 % interval: {row.share:.0%} (95 % binomial interval {row.low:.0%} to "
+            f"{row.metric:15} {row.covered} of {row.loads} load tests in their 90 % interval: {row.share:.0%} (95 % "
+            f"binomial interval {row.low:.0%} to "
             f"{row.high:.0%}), median width {row.median_width:.0%} of the measured value\n"
         )
     return 0

@@ -1,8 +1,8 @@
 """Fits of step-time models to measured batches: relative, robust, non-negative, judged on batches left out.
 
 ``fit_affine`` and ``fit_piecewise`` return exactly the parameters of the models of the same name. Both models are
-sums of non-negative coefficients times what a batch holds, so one solver serves: least squares of relative residuals with a
-soft-l1 loss [1]_, then one factor that keeps the total time, since queues feel the mean and not the median.
+sums of non-negative coefficients times what a batch holds, so one solver serves: least squares of relative residuals
+with a soft-l1 loss [1]_, then one factor that keeps the total time, since queues feel the mean and not the median.
 
 .. [1] P. J. Huber, E. M. Ronchetti, "Robust Statistics", 2nd ed., 2009; scipy.optimize.least_squares, loss soft_l1.
 """
@@ -28,9 +28,12 @@ LEAST_ROWS = 30
 AFFINE = ("base_s", "prefill_token_s", "decode_seq_s", "decode_kv_s")
 AFFINE_ALL = (*AFFINE, "prefill_pair_s", "prefill_seq_s")
 COLUMN = {
-    "prefill_token_s": "prefill_tokens", "decode_seq_s": "decode_seqs", "decode_kv_s": "decode_kv",
-    "prefill_pair_s": "prefill_pairs", "prefill_seq_s": "prefill_seqs",
-}  # fmt: skip
+    "prefill_token_s": "prefill_tokens",
+    "decode_seq_s": "decode_seqs",
+    "decode_kv_s": "decode_kv",
+    "prefill_pair_s": "prefill_pairs",
+    "prefill_seq_s": "prefill_seqs",
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ class Design:
 @dataclass(frozen=True)
 class Fit:
     """``config`` is the step-time model; ``score`` and ``score_se`` the held-out relative error (root mean square over
-    batches of a run taken together, and its standard error over folds), ``samples`` bootstrap draws of the coefficients.
+    batches of a run taken together, and its standard error over folds), ``samples`` bootstrap draws of the
+    coefficients.
     """
 
     design: Design
@@ -97,7 +101,10 @@ def piecewise_design(knots: Sequence[float], capture_sizes: Sequence[int] = ()) 
 
     def config(c: np.ndarray, host_s: float) -> PiecewiseStepTime:
         seconds = np.cumsum(c[: len(knots)])
-        return PiecewiseStepTime.model_validate({"tokens": knots, "seconds": tuple(map(float, seconds)), "host_s": host_s} | dict(zip(terms, map(float, c[len(knots) :]), strict=True)))  # fmt: skip
+        return PiecewiseStepTime.model_validate(
+            {"tokens": knots, "seconds": tuple(map(float, seconds)), "host_s": host_s}
+            | dict(zip(terms, map(float, c[len(knots) :]), strict=True))
+        )
 
     names = (f"seconds[{knots[0]:.0f}]", *(f"rise[{k:.0f}]" for k in knots[1:]), *terms)
     return Design(f"piecewise, {len(names)} parameters", names, columns, config)
@@ -111,9 +118,14 @@ def solve(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
     w = np.sqrt(weights)
     start, _ = nnls(a * w[:, None], w)
     found = least_squares(
-        lambda c: (a @ c - 1.0) * w, start + 1e-9, bounds=(0.0, np.inf), loss="soft_l1", f_scale=SOFT, method="trf",
+        lambda c: (a @ c - 1.0) * w,
+        start + 1e-9,
+        bounds=(0.0, np.inf),
+        loss="soft_l1",
+        f_scale=SOFT,
+        method="trf",
         jac=lambda c: a * w[:, None],
-    )  # fmt: skip
+    )
     c = found.x / scale
     c[found.x < 1e-7] = 0.0
     ratio = y / np.maximum(x @ c, 1e-12)
@@ -126,9 +138,7 @@ def clean(steps: pd.DataFrame) -> pd.DataFrame:
     kept = steps[~steps["idle"].astype(bool) & ~steps["run"].astype(str).str.startswith("warm-up")]
     kept = kept[kept["seconds"] > 0]
     if len(kept) < LEAST_ROWS:
-        raise ServelabError(
-            f"{len(kept)} measured batches are left of {len(steps)}, a fit needs {LEAST_ROWS}"
-        )
+        raise ServelabError(f"{len(kept)} measured batches are left of {len(steps)}, a fit needs {LEAST_ROWS}")
     return kept.reset_index(drop=True)
 
 
@@ -184,9 +194,14 @@ def fit_design(frame: pd.DataFrame, design: Design, host_s: float, seed: int = 0
         picked = np.concatenate([rows[i] for i in rng.integers(0, len(names), len(names))])
         draws.append(solve(x[picked], y[picked], w[picked]))
     return Fit(
-        design, design.config(c, host_s), c, np.array(draws), float(np.mean(per_fold)),
-        float(np.std(per_fold, ddof=1) / np.sqrt(len(per_fold))), np.concatenate(errors),
-    )  # fmt: skip
+        design,
+        design.config(c, host_s),
+        c,
+        np.array(draws),
+        float(np.mean(per_fold)),
+        float(np.std(per_fold, ddof=1) / np.sqrt(len(per_fold))),
+        np.concatenate(errors),
+    )
 
 
 def _by_run(predicted: np.ndarray, y: np.ndarray, run: np.ndarray, prefill: np.ndarray) -> np.ndarray:
@@ -210,9 +225,7 @@ def fit_piecewise(frame: pd.DataFrame, host_s: float = 0.0, capture_sizes: Seque
     top = int(tokens.max())
     wanted = sorted({1, *wanted, *(2**i for i in range(2, 20, 2) if 2**i < 0.8 * top), top})
     knots = [
-        k
-        for i, k in enumerate(wanted)
-        if i == 0 or np.count_nonzero((tokens > wanted[i - 1]) & (tokens <= k)) >= 5
+        k for i, k in enumerate(wanted) if i == 0 or np.count_nonzero((tokens > wanted[i - 1]) & (tokens <= k)) >= 5
     ]
     if len(knots) < 2:
         raise ServelabError(
@@ -241,9 +254,7 @@ def fit_all(steps: pd.DataFrame, capture_sizes: Sequence[int] = ()) -> tuple[Fit
     return choose(fits), fits
 
 
-def check_physics(
-    config: Any, model: ModelSpec, gpu: GpuSpec, flops_per_token: float, kv_bytes: float
-) -> None:
+def check_physics(config: Any, model: ModelSpec, gpu: GpuSpec, flops_per_token: float, kv_bytes: float) -> None:
     """Raise ServelabError where a coefficient is faster than the hardware.
 
     flops_per_token: of one token in all layers [FLOP]; kv_bytes: of one token in the KV cache [B], all ranks.

@@ -1,8 +1,9 @@
 """The time in front of the engine core and behind it: the API server as a queue, fitted to what clients saw.
 
-``api_server`` of a scenario takes ``base_s + prompt_token_s * prompt`` for each request, in order of arrival. Where the engine
-recorded when it took a request, that is seen directly (requests that met an idle engine); what passes between a batch's completion and
-the client's token is added to it, for the simulator has no place of its own for it. Measured from outside, see `calibration.fit_http`.
+``api_server`` of a scenario takes ``base_s + prompt_token_s * prompt`` for each request, in order of arrival. Where the
+engine recorded when it took a request, that is seen directly (requests that met an idle engine); what passes between a
+batch's completion and the client's token is added to it, for the simulator has no place of its own for it. Measured
+from outside, see `calibration.fit_http`.
 """
 
 from collections.abc import Sequence
@@ -16,13 +17,11 @@ LEAST = 10
 
 
 def observed(campaign: Campaign, runs: Sequence[str]) -> pd.DataFrame:
-    """Per request of these runs that met an idle engine: ``prompt_tokens``, ``front_s`` (sent until the engine core had it) and ``back_s``
-    (its first batch done until the client had the token) [s]."""
+    """Per request of these runs that met an idle engine: ``prompt_tokens``, ``front_s`` (sent until the engine core
+    had it) and ``back_s`` (its first batch done until the client had the token) [s]."""
     began = campaign.runs.set_index("run")["start"]
     rows = []
-    for number, path in enumerate(
-        sorted({p.name.removesuffix(".gz") for p in campaign.folder.glob("steps-*.jsonl*")})
-    ):
+    for number, path in enumerate(sorted({p.name.removesuffix(".gz") for p in campaign.folder.glob("steps-*.jsonl*")})):
         steps = campaign.steps[campaign.steps["engine"] == number]
         engine = int(path.removesuffix(".jsonl").rsplit("-", 1)[1])  # of those that ran side by side
         called, done = steps["called"].to_numpy(), steps["done"].to_numpy()
@@ -47,7 +46,8 @@ def observed(campaign: Campaign, runs: Sequence[str]) -> pd.DataFrame:
 
 
 def fit_api_server(campaign: Campaign, runs: Sequence[str]) -> dict[str, float]:
-    """``base_s`` and ``prompt_token_s`` of the API server [s] from requests of ``runs`` that met an idle engine; empty where too few did."""
+    """``base_s`` and ``prompt_token_s`` of the API server [s] from requests of ``runs`` that met an idle engine;
+    empty where too few did."""
     seen = observed(campaign, runs).dropna()
     if len(seen) < LEAST:
         return {}

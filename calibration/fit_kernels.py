@@ -1,4 +1,5 @@
-"""Tables of `simulator.engine.kernels` from a folder of kernel times (LLMServingSim's profiler: one layer, microseconds).
+"""Tables of `simulator.engine.kernels` from a folder of kernel times (LLMServingSim's profiler: one layer,
+microseconds).
 
 The tables hold what was measured, all layers added up; nothing is fitted. Points of the attention grid that were not
 measured (they did not fit into memory) follow the nearest measured point by what decoding alone adds.
@@ -23,24 +24,25 @@ AXES = ("prefill_chunk", "kv_prefill", "n_decode", "kv_decode")
 def fit_kernels(folder: Path, model: ModelSpec, resample: bool = False) -> KernelStepTime:
     """The tables of ``folder`` for all layers of ``model``.
 
-    With ``resample`` the axes of attention keep powers of two only, which makes the table a tenth as large. Raises ServelabError for
-    a file that is missing or lacks a column.
+    With ``resample`` the axes of attention keep powers of two only, which makes the table a tenth as large. Raises
+    ServelabError for a file that is missing or lacks a column.
     """
     layers = model.layers
     dense = _read(folder / "dense.csv", ("layer", "tokens", "time_us"))
     times = {name: part.set_index("tokens")["time_us"] for name, part in dense.groupby("layer")}
     tokens = np.sort(dense["tokens"].unique())
     total = sum(
-        times[name].reindex(tokens).to_numpy()
-        * (1 if name in PER_MODEL else layers * (2 if name in TWICE else 1))
+        times[name].reindex(tokens).to_numpy() * (1 if name in PER_MODEL else layers * (2 if name in TWICE else 1))
         for name in times
     )
     head = _read(folder / "per_sequence.csv", ("layer", "sequences", "time_us"))
     by_seqs = head.groupby("sequences")["time_us"].sum()
     given: dict[str, Any] = {
-        "dense_tokens": tokens, "dense_s": total * 1e-6,
-        "head_seqs": by_seqs.index, "head_s": by_seqs.to_numpy() * 1e-6,
-    }  # fmt: skip
+        "dense_tokens": tokens,
+        "dense_s": total * 1e-6,
+        "head_seqs": by_seqs.index,
+        "head_s": by_seqs.to_numpy() * 1e-6,
+    }
     if model.moe_layers:
         experts = _experts(_moe_file(folder), model, folder.name)
         given |= {"expert_tokens": experts.index, "expert_s": experts.to_numpy() * 1e-6 * model.moe_layers}
@@ -72,7 +74,8 @@ def _moe_file(folder: Path) -> Path:
 def _experts(path: Path, model: ModelSpec, parallelism: str) -> pd.Series:
     """Time by tokens [us]: between the measured numbers of experts, at what uniform routing is expected to load.
 
-    Where only one GPU was measured, a rank of n is taken to cost as much as an nth of the experts: it reads an nth of each.
+    Where only one GPU was measured, a rank of n is taken to cost as much as an nth of the experts: it reads an nth of
+    each.
     """
     ranks = int(parallelism.removeprefix("tp")) if path.parent.name != parallelism else 1
     frame = _read(path, ("tokens", "activated_experts", "time_us"))

@@ -1,7 +1,9 @@
-"""Power of a GPU fitted to watts that others measured on vLLM: ``python -m calibration.fit_power ML_ENERGY.csv data/power.csv``.
+"""Power of a GPU fitted to watts that others measured on vLLM: ``python -m calibration.fit_power ML_ENERGY.csv
+data/power.csv``.
 
-Each row of the closed-loop runs gives watts and tokens a second; arithmetic and bytes of its steps come from the model's figures, as the
-simulator counts them. The fit minimises relative error with coefficients that are not negative; held out is one model at a time.
+Each row of the closed-loop runs gives watts and tokens a second; arithmetic and bytes of its steps come from the
+model's figures, as the simulator counts them. The fit minimises relative error with coefficients that are not negative;
+held out is one model at a time.
 """
 
 import argparse
@@ -19,7 +21,10 @@ from simulator.cost.energy import COMPUTE_POWER, Power, busy_w
 from simulator.engine.step_time import weight_bytes, work
 
 GPUS = ("H100", "B200")
-SOURCE = "fitted by calibration.fit_power to measured watts of vLLM (ML.ENERGY v3, lm-arena-chat), screened as the step times are"
+SOURCE = (
+    "fitted by calibration.fit_power to measured watts of vLLM (ML.ENERGY v3, lm-arena-chat), screened as the "
+    "step times are"
+)
 
 
 @dataclass(frozen=True)
@@ -96,12 +101,21 @@ def lines(path: Path) -> list[dict[str, object]]:
     out: list[dict[str, object]] = []
     for gpu in GPUS:
         fit = fit_power(path, gpu)
-        out.append({
-            "gpu": {"H100": "h100_sxm", "B200": "b200_sxm"}[gpu], "base_w": round(fit.power.base_w, 1), "memory_w": round(fit.power.memory_w, 1),
-            "compute_w": round(fit.power.compute_w, 1), "unit": "W", "median_error": round(fit.error(), 4),
-            "median_error_dense": round(fit.error(False), 4), "median_error_experts": round(fit.error(True), 4), "rows": len(fit.rows),
-            "source": SOURCE, "date": "2026-11-24",
-        })  # fmt: skip
+        out.append(
+            {
+                "gpu": {"H100": "h100_sxm", "B200": "b200_sxm"}[gpu],
+                "base_w": round(fit.power.base_w, 1),
+                "memory_w": round(fit.power.memory_w, 1),
+                "compute_w": round(fit.power.compute_w, 1),
+                "unit": "W",
+                "median_error": round(fit.error(), 4),
+                "median_error_dense": round(fit.error(False), 4),
+                "median_error_experts": round(fit.error(True), 4),
+                "rows": len(fit.rows),
+                "source": SOURCE,
+                "date": "2026-11-24",
+            }
+        )
     return out
 
 
@@ -114,8 +128,10 @@ def main(arguments: list[str] | None = None) -> int:
     rows = lines(args.measured)
     for row in rows:
         sys.stdout.write(
-            f"{row['gpu']}: {row['base_w']} + {row['memory_w']} MBU + {row['compute_w']} MFU^(1/3) W; held-out median error of watts and J/token "
-            f"{row['median_error']:.1%} (dense {row['median_error_dense']:.1%}, experts {row['median_error_experts']:.1%}), {row['rows']} rows\n"
+            f"{row['gpu']}: {row['base_w']} + {row['memory_w']} MBU + {row['compute_w']} MFU^(1/3) W; held-out "
+            "median error of watts and J/token "
+            f"{row['median_error']:.1%} (dense {row['median_error_dense']:.1%}, experts "
+            f"{row['median_error_experts']:.1%}), {row['rows']} rows\n"
         )
     if args.out:
         with args.out.open("w", newline="") as file:

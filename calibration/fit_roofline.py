@@ -1,7 +1,8 @@
 """Roofline efficiencies from closed-loop runs: a robust least-squares fit of relative errors, and its hold-outs.
 
 Residuals are the logarithms of predicted over measured median inter-token latency and mean step. A weak prior holds
-efficiencies that the rows hardly tell near the usual. The asynchronous scheduler of the source hides host time behind the GPU, so no ``host_s`` is fitted.
+efficiencies that the rows hardly tell near the usual. The asynchronous scheduler of the source hides host time behind
+the GPU, so no ``host_s`` is fitted.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,20 +18,24 @@ from simulator.engine.roofline import roofline_params
 from simulator.engine.step_time import ROOFLINE, RooflineStepTime
 from simulator.errors import ServelabError
 
-DENSE = (
-    "compute_efficiency",
-    "memory_efficiency",
-    "kv_efficiency",
-    "layer_s",
-    "seq_async_s",
-    "mixed_layer_s",
-)
+DENSE = ("compute_efficiency", "memory_efficiency", "kv_efficiency", "layer_s", "seq_async_s", "mixed_layer_s")
 EXPERTS = ("expert_memory_efficiency", "moe_layer_s", "expert_imbalance", "fp8_layer_s")
 START = {
-    "compute_efficiency": 0.75, "memory_efficiency": 0.82, "kv_efficiency": 0.75, "expert_efficiency": 0.4,
-    "expert_memory_efficiency": 0.6, "expert_imbalance": 1.0, "mixed_layer_s": 3e-5, "layer_s": 1e-5, "seq_async_s": 2e-5,
-    "moe_layer_s": 3e-5, "fp8_layer_s": 2e-5, "all_reduce_s": 1.2e-5, "attention_efficiency": 0.5, "link_efficiency": 0.6,
-}  # fmt: skip
+    "compute_efficiency": 0.75,
+    "memory_efficiency": 0.82,
+    "kv_efficiency": 0.75,
+    "expert_efficiency": 0.4,
+    "expert_memory_efficiency": 0.6,
+    "expert_imbalance": 1.0,
+    "mixed_layer_s": 3e-5,
+    "layer_s": 1e-5,
+    "seq_async_s": 2e-5,
+    "moe_layer_s": 3e-5,
+    "fp8_layer_s": 2e-5,
+    "all_reduce_s": 1.2e-5,
+    "attention_efficiency": 0.5,
+    "link_efficiency": 0.6,
+}
 PRIOR = 0.1  # standard deviation of ln(efficiency) around START, which is about what data/roofline.csv holds
 NOISE = 0.05  # relative error of a row against which the prior is weighed
 LOSS_SCALE = 0.05  # relative error above which a residual counts linearly
@@ -118,15 +123,21 @@ def fit_roofline(
     with_prior = lambda x: np.concatenate([residuals(x), weighed * np.log(np.maximum(x, 1e-9))])
     lower = np.array([0.02 if n.endswith("y") else 0.0 for n in names])
     solved = least_squares(
-        with_prior, np.ones(len(names)), bounds=(lower / start, np.inf), loss="soft_l1", f_scale=LOSS_SCALE,
-        x_scale=1.0, diff_step=1e-3, max_nfev=60, ftol=1e-5, xtol=1e-5,
-    )  # fmt: skip
+        with_prior,
+        np.ones(len(names)),
+        bounds=(lower / start, np.inf),
+        loss="soft_l1",
+        f_scale=LOSS_SCALE,
+        x_scale=1.0,
+        diff_step=1e-3,
+        max_nfev=60,
+        ftol=1e-5,
+        xtol=1e-5,
+    )
     found = solved.x * start
     for name, value in zip(names, found, strict=True):
         if name.endswith("efficiency") and value > 1:
-            raise ServelabError(
-                f"roofline fit: {name}={value:.3g} is above 1, beyond what the hardware can do"
-            )
+            raise ServelabError(f"roofline fit: {name}={value:.3g} is above 1, beyond what the hardware can do")
     jacobian = _jacobian(with_prior, solved.x)
     spread = 1.4826 * np.median(np.abs(residuals(solved.x)))
     inverse = np.linalg.pinv(jacobian.T @ jacobian)

@@ -1,7 +1,8 @@
 """Measures any OpenAI-compatible server over HTTP, streaming: ``/v1/completions`` with prompts as token ids.
 
-Fits the place of an engine in `calibration.vllm_worker.Client`, so the same runs are made: batches held at a size and context, open loops
-at given times, closed loops and sessions. What happens inside the server is not seen: `calibration.fit_http` says what can be known.
+Fits the place of an engine in `calibration.vllm_worker.Client`, so the same runs are made: batches held at a size and
+context, open loops at given times, closed loops and sessions. What happens inside the server is not seen:
+`calibration.fit_http` says what can be known.
 """
 
 import asyncio
@@ -26,17 +27,23 @@ class Server:
     def __init__(self, url: str, model: str, client: httpx.AsyncClient) -> None:
         self.url, self.model, self.client = url.rstrip("/"), model, client
 
-    async def tokens(
-        self, prompt: list[int], output: int, name: str
-    ) -> AsyncIterator[tuple[list[int], int | None]]:
-        """Token ids as they come (0 where the server does not say them), and the tokens found in its prefix cache once known.
+    async def tokens(self, prompt: list[int], output: int, name: str) -> AsyncIterator[tuple[list[int], int | None]]:
+        """Token ids as they come (0 where the server does not say them), and the tokens found in its prefix cache once
+        known.
 
         Raises httpx.HTTPError where the server fails, which counts as a failed request.
         """
         body = {
-            "model": self.model, "prompt": prompt, "max_tokens": output, "min_tokens": output, "ignore_eos": True, "stream": True,
-            "temperature": 0.0, "stream_options": {"include_usage": True}, "return_token_ids": True,
-        }  # fmt: skip
+            "model": self.model,
+            "prompt": prompt,
+            "max_tokens": output,
+            "min_tokens": output,
+            "ignore_eos": True,
+            "stream": True,
+            "temperature": 0.0,
+            "stream_options": {"include_usage": True},
+            "return_token_ids": True,
+        }
         async with self.client.stream("POST", f"{self.url}/v1/completions", json=body) as answer:
             if answer.status_code != 200:
                 text = (await answer.aread()).decode(errors="replace")
@@ -59,8 +66,16 @@ class Server:
 
 
 def plan(
-    model: str, url: str, concurrency: int, longest: int, vocabulary: int, load_s: float, prompt: float, output: float, seed: int
-) -> dict[str, Any]:  # fmt: skip
+    model: str,
+    url: str,
+    concurrency: int,
+    longest: int,
+    vocabulary: int,
+    load_s: float,
+    prompt: float,
+    output: float,
+    seed: int,
+) -> dict[str, Any]:
     """A campaign over HTTP: up to ``concurrency`` sequences and contexts up to ``longest`` [token], then loads."""
     base = mix(2000, min(prompt, longest / 4), min(output, longest / 4), longest, seed + 1)
     budget = min(2048, longest // 2)
@@ -68,9 +83,7 @@ def plan(
     runs = [r for r in runs if r["decode"] <= concurrency]
     runs.append(flood(FLOOD, base[: 4 * concurrency]))
     for share in (0.3, 0.6, 0.9):
-        requests = mix(
-            2000, min(prompt, longest / 4), min(output, longest / 4), longest, seed + int(100 * share)
-        )
+        requests = mix(2000, min(prompt, longest / 4), min(output, longest / 4), longest, seed + int(100 * share))
         runs.append(load(f"api-{share:.0%}", requests, share, phase="api") | {"seconds": load_s / 2})
     for repeat in range(2):
         for share in (0.5, 0.85):
@@ -79,16 +92,15 @@ def plan(
 
 
 async def campaign(folder: Path) -> int:
-    """All runs of the plan in ``folder`` that are not done; 0 when all are, 4 when the server could no longer be reached.
+    """All runs of the plan in ``folder`` that are not done; 0 when all are, 4 when the server could no longer be
+    reached.
 
     Raises ServelabError where it cannot be reached at the start.
     """
     asked = json.loads((folder / "plan.json").read_text())
     async with httpx.AsyncClient(timeout=TIMEOUT_S, limits=httpx.Limits(max_connections=None)) as http:
         await _check(http, asked["url"], folder)
-        client = Client(
-            [Server(asked["url"], asked["served"], http)], asked["vocabulary"], asked["seed"], folder
-        )
+        client = Client([Server(asked["url"], asked["served"], http)], asked["vocabulary"], asked["seed"], folder)
         done = done_runs(folder)
         for run in asked["runs"]:
             if run["name"] in done:
@@ -104,10 +116,7 @@ async def campaign(folder: Path) -> int:
             }
             errors = [r["error"] for r in rows if "error" in r]
             if errors and len(errors) == len(rows):
-                append(
-                    folder / "runs.jsonl",
-                    [{"run": run["name"], "error": f"all requests failed: {errors[0]}"}],
-                )
+                append(folder / "runs.jsonl", [{"run": run["name"], "error": f"all requests failed: {errors[0]}"}])
                 return 4
             append(folder / "runs.jsonl", [said | ({"failed": len(errors)} if errors else {})])
     return 0

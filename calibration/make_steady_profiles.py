@@ -53,29 +53,29 @@ def profile(
     values = fitted.every
     rough = gpu == "B200"
     rows_out = [
-        {
-            "what": what,
-            "metric": metric,
-            "statistic": statistic,
-            "error": round(e[key], 5),
-            "count": e["rows"],
-        }
+        {"what": what, "metric": metric, "statistic": statistic, "error": round(e[key], 5), "count": e["rows"]}
         for what, found in errors.items()
         for metric, e in found.items()
         for statistic, key in (("median", "median"), ("p90", "p90"))
     ]
     document = {
-        "schema": SCHEMA, "name": f"{gpu.lower()}-roofline-mlenergy-{kind}", "gpu": rows[0].gpu.name,
-        "models": sorted({row.model.name for row in rows}), "dtype": "bfloat16",
+        "schema": SCHEMA,
+        "name": f"{gpu.lower()}-roofline-mlenergy-{kind}",
+        "gpu": rows[0].gpu.name,
+        "models": sorted({row.model.name for row in rows}),
+        "dtype": "bfloat16",
         "quantization": sorted({r.settings.quantization for r in rows}, reverse=True),
-        "tensor_parallel_size": sorted({r.settings.tensor_parallel_size for r in rows}), "engine_version": "not published",
+        "tensor_parallel_size": sorted({r.settings.tensor_parallel_size for r in rows}),
+        "engine_version": "not published",
         "step_time": {"kind": "roofline"} | {name: float(f"{value:.6g}") for name, value in values.items()},
         "units": {name: "s" if name.endswith("_s") else "ratio" for name in values},
         "covariance": {"parameters": list(fitted.values), "matrix": fitted.covariance.tolist()},
         "discrepancy": {m: round(e["p90"] / Z90, 5) for m, e in errors["leave one model out"].items()},
         "domain": {"decode_seqs": [min(r.batch for r in rows), max(r.batch for r in rows)]},
-        "trust": "roofline" if rough else "fitted", "provenance": provenance, "errors": rows_out,
-    }  # fmt: skip
+        "trust": "roofline" if rough else "fitted",
+        "provenance": provenance,
+        "errors": rows_out,
+    }
     return Profile.model_validate(document)
 
 

@@ -7,9 +7,7 @@ import numpy as np
 import pandas as pd
 
 REQUEST_COLUMNS = ("arrival_s", "prompt_tokens", "output_tokens", "ttft_s", "e2el_s")
-STEP_COLUMNS = (
-    "prefill_tokens", "prefill_seqs", "prefill_pairs", "prefill_kv", "decode_seqs", "decode_kv", "sampled",
-)  # fmt: skip
+STEP_COLUMNS = ("prefill_tokens", "prefill_seqs", "prefill_pairs", "prefill_kv", "decode_seqs", "decode_kv", "sampled")
 
 
 @dataclass(frozen=True)

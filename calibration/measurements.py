@@ -1,7 +1,7 @@
 """Raw rows of a campaign -> batches and load tests.
 
-A folder holds ``plan.json``, ``engine.jsonl``, ``runs.jsonl``, ``requests.jsonl`` and ``steps-*.jsonl``, as `calibration.vllm_worker`
-writes them; a torn last line is left out.
+A folder holds ``plan.json``, ``engine.jsonl``, ``runs.jsonl``, ``requests.jsonl`` and ``steps-*.jsonl``, as
+`calibration.vllm_worker` writes them; a torn last line is left out.
 """
 
 import gzip
@@ -26,8 +26,8 @@ class Campaign:
     """What one folder holds.
 
     steps: one row a batch: the columns of STEP_COLUMNS, ``seconds`` (from one batch's completion to the next one's, or
-        from planning to completion after an idle engine), ``host_s`` (outputs handed back until the next batch was planned; NaN
-        after an idle engine), ``idle``, ``run``, ``engine``.
+        from planning to completion after an idle engine), ``host_s`` (outputs handed back until the next batch was
+        planned; NaN after an idle engine), ``idle``, ``run``, ``engine``.
     """
 
     folder: Path
@@ -103,9 +103,7 @@ def _steps(folder: Path, runs: pd.DataFrame) -> tuple[pd.DataFrame, bool]:
                 tokens = sum(n for _, n in chunks)
                 pairs = sum(n * (start + (n + 1) / 2) for start, n in chunks)
                 past = sum(start + n for start, n in chunks)
-                rows.append(
-                    (*row["t"], tokens, len(chunks), pairs, past, row["d"], row["kv"], row["s"], row["x"])
-                )
+                rows.append((*row["t"], tokens, len(chunks), pairs, past, row["d"], row["kv"], row["s"], row["x"]))
             asynchronous |= row.get("class") == "RecordingAsyncScheduler"
         frame = pd.DataFrame(rows, columns=["called", "planned", "done", *STEP_COLUMNS, "preempted"])
         frame["engine"] = engine
@@ -128,9 +126,7 @@ def _steps(folder: Path, runs: pd.DataFrame) -> tuple[pd.DataFrame, bool]:
     return steps[inside].reset_index(drop=True), asynchronous
 
 
-def _loads(
-    folder: Path, plan: dict[str, Any], runs: pd.DataFrame, engine: dict[str, Any]
-) -> Iterator[MeasuredRun]:
+def _loads(folder: Path, plan: dict[str, Any], runs: pd.DataFrame, engine: dict[str, Any]) -> Iterator[MeasuredRun]:
     """The load tests; of a run that was tried twice, the last trial counts."""
     rows = pd.DataFrame(lines(folder / "requests.jsonl"))
     if rows.empty:
@@ -148,15 +144,25 @@ def _loads(
         asked = [spec["requests"][int(i)] for i in kept["row"]]
         table = pd.DataFrame(
             {
-                "row": kept["row"].astype(int), "arrival_s": kept["sent"], "prompt_tokens": kept["prompt"].astype(int),
-                "output_tokens": kept["output"].astype(int), "ttft_s": kept["ttft"],
+                "row": kept["row"].astype(int),
+                "arrival_s": kept["sent"],
+                "prompt_tokens": kept["prompt"].astype(int),
+                "output_tokens": kept["output"].astype(int),
+                "ttft_s": kept["ttft"],
                 "e2el_s": kept["ttft"] + [g.sum() for g in gaps],
-                "cached_tokens": kept["cached"].fillna(0).astype(int), "engine": kept["engine"].astype(int),
-                "after": [r.get("after", -1) for r in asked], "wait_s": [r.get("wait", 0.0) for r in asked],
+                "cached_tokens": kept["cached"].fillna(0).astype(int),
+                "engine": kept["engine"].astype(int),
+                "after": [r.get("after", -1) for r in asked],
+                "wait_s": [r.get("wait", 0.0) for r in asked],
                 "grow": [bool(r.get("grow")) for r in asked],
             }
-        ).reset_index(drop=True)  # fmt: skip
+        ).reset_index(drop=True)
         yield MeasuredRun(
-            name=run, requests=table, itl_s=gaps, failed=int((~good).sum()), level=spec.get("share", float("nan")),
-            engine=engine["engine"], source=f"vLLM {engine['vllm']}, {engine['date']}",
-        )  # fmt: skip
+            name=run,
+            requests=table,
+            itl_s=gaps,
+            failed=int((~good).sum()),
+            level=spec.get("share", float("nan")),
+            engine=engine["engine"],
+            source=f"vLLM {engine['vllm']}, {engine['date']}",
+        )

@@ -1,4 +1,5 @@
-"""A measured load test, simulated: the same requests at the same times on the same flags with a profile's step times."""
+"""A measured load test, simulated: the same requests at the same times on the same flags with a profile's step
+times."""
 
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,18 @@ from simulator.simulation import simulate
 from simulator.workload import RequestTable
 from simulator.workload.table import OWN_STREAM
 
-FLAGS = ("max_num_seqs", "max_num_batched_tokens", "enable_chunked_prefill", "long_prefill_token_threshold",
-         "block_size", "enable_prefix_caching", "max_model_len", "async_scheduling", "tensor_parallel_size",
-         "enforce_eager")  # fmt: skip
+FLAGS = (
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "enable_chunked_prefill",
+    "long_prefill_token_threshold",
+    "block_size",
+    "enable_prefix_caching",
+    "max_model_len",
+    "async_scheduling",
+    "tensor_parallel_size",
+    "enforce_eager",
+)
 
 
 def request_table(run: MeasuredRun) -> RequestTable:
@@ -50,22 +60,26 @@ def request_table(run: MeasuredRun) -> RequestTable:
     for i, a in enumerate(after):
         own: list[tuple[int, int]] = [] if given is None else list(given[i])
         if a >= 0 and q["grow"].iloc[i]:
-            own = [
-                *shared[a],
-                (OWN_STREAM + int(a), int(prompts[a] + outputs[a] - sum(n for _, n in shared[a]))),
-            ]
+            own = [*shared[a], (OWN_STREAM + int(a), int(prompts[a] + outputs[a] - sum(n for _, n in shared[a])))]
         shared.append(own)
         stream += [s for s, _ in own]
         tokens += [n for _, n in own]
         start.append(len(stream))
     return RequestTable.from_columns(
-        arrival, prompts, outputs, segment_start=start, segment_stream=stream, segment_tokens=tokens, after=after,
+        arrival,
+        prompts,
+        outputs,
+        segment_start=start,
+        segment_stream=stream,
+        segment_tokens=tokens,
+        after=after,
         wait_s=q["wait_s"].to_numpy(float) if "wait_s" in q else None,
-    )  # fmt: skip
+    )
 
 
 def deployment(profile: Profile, reference: str, engine: dict[str, Any], replicas: int = 1) -> Deployment:
-    """The engine of a measured run with the step times of ``profile``, which ``reference`` names (catalog name or file)."""
+    """The engine of a measured run with the step times of ``profile``, which ``reference`` names (catalog name or
+    file)."""
     flags = {name: engine[name] for name in FLAGS if engine.get(name) is not None}
     blocks = engine.get("num_gpu_blocks")
     if blocks:
@@ -76,17 +90,25 @@ def deployment(profile: Profile, reference: str, engine: dict[str, Any], replica
     if engine.get("quantization") or profile.quantization[0] != "none":
         flags["quantization"] = engine.get("quantization", profile.quantization[0])
     return Deployment.model_validate(
-        {"model": engine.get("model", profile.models[0]), "gpu": profile.gpu, "engine": flags, "replicas": replicas,
-         "step_time": ProfileStepTime(name=reference)}
-    )  # fmt: skip
+        {
+            "model": engine.get("model", profile.models[0]),
+            "gpu": profile.gpu,
+            "engine": flags,
+            "replicas": replicas,
+            "step_time": ProfileStepTime(name=reference),
+        }
+    )
 
 
 def replay(profile: Profile, reference: str, run: MeasuredRun, replicas: int = 1) -> Result:
-    """Simulate ``run``; with several replicas each request goes to the one with the fewest. Raises ServelabError as `simulate`."""
+    """Simulate ``run``; with several replicas each request goes to the one with the fewest. Raises ServelabError as
+    `simulate`."""
     scenario = Scenario.model_validate(
-        {"workload": {"source": "azure_conversation", "rate_rps": 1.0, "requests": 1},
-         "deployments": [deployment(profile, reference, profile.engine | run.engine, replicas)],
-         "router": {"kind": "least_outstanding"}}
-    )  # fmt: skip
+        {
+            "workload": {"source": "azure_conversation", "rate_rps": 1.0, "requests": 1},
+            "deployments": [deployment(profile, reference, profile.engine | run.engine, replicas)],
+            "router": {"kind": "least_outstanding"},
+        }
+    )
     scenario._base_dir = Path()
     return simulate(scenario, requests=request_table(run), steps="off")

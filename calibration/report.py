@@ -15,33 +15,7 @@ from simulator.catalog.profile import Profile
 from simulator.charts.theme import to_svg
 from simulator.metrics import rows_of
 
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Calibration {{ profile.name }}</title>
-<style>
-body { font: 15px/1.5 "DejaVu Sans", "Segoe UI", Helvetica, Arial, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-.said { border-left: 4px solid #0072B2; padding: .4rem .9rem; background: #f3f7fb; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13.5px; }
-td, th { padding: .22rem .7rem; text-align: right; border-bottom: 1px solid #e3e5e8; } td:first-child, th:first-child, td.t, th.t { text-align: left; }
-.wide { overflow-x: auto; } svg { max-width: 100%; height: auto; } .miss { color: #b03a00; } dt { font-weight: bold; } dd { margin: 0 0 .4rem 1rem; }
-</style></head><body>
-<h1>Calibration {{ profile.name }}</h1>
-<p class="said">{{ said }}</p>
-{% for note in notes %}<p class="miss">{{ note }}</p>{% endfor %}
-<h2>Load tests that the fit has not seen</h2>
-<div class="wide"><table><tr><th>load</th><th class="t">metric</th><th class="t">statistic</th><th>measured</th><th>simulated</th><th>error</th><th>noise floor</th><th>count</th></tr>
-{% for r in rows %}<tr><td>{{ r.level }}</td><td class="t">{{ r.metric }}</td><td class="t">{{ r.statistic }}</td><td>{{ r.measured }}</td><td>{{ r.simulated }}</td>
-<td{% if r.miss %} class="miss"{% endif %}>{{ r.error }}</td><td>{{ r.floor }}</td><td>{{ r.count }}</td></tr>{% endfor %}</table></div>
-<p>Noise floor: half the 95 % interval of the measured mean over repeats; unknown without repeats. An error within 5 % (10 % at p99) or the noise floor is not marked.</p>
-{% for picture in pictures %}<div class="wide">{{ picture | safe }}</div>{% endfor %}
-{% if parameters %}<h2>Parameters</h2>
-<div class="wide"><table><tr><th>parameter</th><th>value</th><th class="t">unit</th><th>standard error</th></tr>
-{% for p in parameters %}<tr><td>{{ p.name }}</td><td>{{ p.value }}</td><td class="t">{{ p.unit }}</td><td>{{ p.se }}</td></tr>{% endfor %}</table></div>
-<p>{{ choice }}</p>{% endif %}
-<h2>What it rests on</h2><dl>{% for k, v in provenance %}<dt>{{ k }}</dt><dd>{{ v }}</dd>{% endfor %}</dl>
-</body></html>
-"""
+PAGE = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
 
 
 def _figure(value: float) -> str:
@@ -50,21 +24,21 @@ def _figure(value: float) -> str:
 
 
 def _row(row: Any) -> dict[str, Any]:
-    ms = row.metric.endswith("_s") and row.metric not in (
-        "requests_per_s",
-        "output_tokens_per_s",
-        "makespan_s",
-    )
+    ms = row.metric.endswith("_s") and row.metric not in ("requests_per_s", "output_tokens_per_s", "makespan_s")
     scale, unit = (1e3, " ms") if ms else (1.0, " /s" if row.metric.endswith("per_s") else " s")
     limit = 0.1 if row.statistic == "p99" else 0.05
     floor = row.noise_floor
     return {
-        "level": row.level, "metric": row.metric.removesuffix("_s") if ms else row.metric.replace("_per_s", ""),
-        "statistic": row.statistic, "measured": _figure(row.measured * scale) + unit,
-        "simulated": _figure(row.simulated * scale) + unit, "error": f"{row.error:+.1%}", "count": f"{row.count:,}",
+        "level": row.level,
+        "metric": row.metric.removesuffix("_s") if ms else row.metric.replace("_per_s", ""),
+        "statistic": row.statistic,
+        "measured": _figure(row.measured * scale) + unit,
+        "simulated": _figure(row.simulated * scale) + unit,
+        "error": f"{row.error:+.1%}",
+        "count": f"{row.count:,}",
         "floor": "unknown" if np.isnan(floor) else f"{floor:.1%}",
         "miss": abs(row.error) > max(limit, 0.0 if np.isnan(floor) else floor),
-    }  # fmt: skip
+    }
 
 
 def verdict(table: pd.DataFrame) -> str:
@@ -82,9 +56,15 @@ def verdict(table: pd.DataFrame) -> str:
 
 
 def write_calibration_report(
-    path: Path, profile: Profile, table: pd.DataFrame, pairs: list[tuple[MeasuredRun, MeasuredRun]],
-    fit: Fit | None = None, frame: pd.DataFrame | None = None, fits: Sequence[Fit] = (), notes: Sequence[str] = (),
-) -> Path:  # fmt: skip
+    path: Path,
+    profile: Profile,
+    table: pd.DataFrame,
+    pairs: list[tuple[MeasuredRun, MeasuredRun]],
+    fit: Fit | None = None,
+    frame: pd.DataFrame | None = None,
+    fits: Sequence[Fit] = (),
+    notes: Sequence[str] = (),
+) -> Path:
     """Write the report: errors of load tests with their distributions; of a fit also batches and parameters."""
     from jinja2 import Environment
 
@@ -103,16 +83,30 @@ def write_calibration_report(
             {"name": n, "value": f"{v:.4g}", "unit": profile.units.get(n, "s"), "se": f"{e:.2g}"}
             for n, v, e in zip(fit.design.parameters, fit.coefficients, se, strict=True)
         ]
-        parameters += [{"name": n, "value": f"{v:.4g}", "unit": "s", "se": ""} for n, v in
-                       ({"host_s": getattr(fit.config, "host_s", 0.0)} | {f"api_server.{k}": v for k, v in profile.api_server.items()}).items()]  # fmt: skip
+        parameters += [
+            {"name": n, "value": f"{v:.4g}", "unit": "s", "se": ""}
+            for n, v in (
+                {"host_s": getattr(fit.config, "host_s", 0.0)}
+                | {f"api_server.{k}": v for k, v in profile.api_server.items()}
+            ).items()
+        ]
         choice = "Held-out relative error: " + "; ".join(
             f"{f.design.name} {f.score:.1%} ± {f.score_se:.1%}" for f in fits
         )
         choice += f". Chosen: {fit.design.name}, the simplest within one standard error of the best."
-    page = Environment(autoescape=True).from_string(PAGE).render(
-        profile=profile, said=verdict(table), rows=[_row(r) for r in rows_of(headline(table))] if len(table) else [],
-        pictures=pictures, parameters=parameters, choice=choice, notes=notes,
-        provenance=[(k, v) for k, v in profile.provenance.items() if v not in (None, "", [], {})],
-    )  # fmt: skip
+    page = (
+        Environment(autoescape=True)
+        .from_string(PAGE)
+        .render(
+            profile=profile,
+            said=verdict(table),
+            rows=[_row(r) for r in rows_of(headline(table))] if len(table) else [],
+            pictures=pictures,
+            parameters=parameters,
+            choice=choice,
+            notes=notes,
+            provenance=[(k, v) for k, v in profile.provenance.items() if v not in (None, "", [], {})],
+        )
+    )
     path.write_text(page, encoding="utf-8")
     return path

@@ -48,9 +48,13 @@ def run_campaign(folder: Path, python: Path, told: Told, environment: dict[str, 
     began = time.monotonic()
     with log.open("a") as out:
         worker = subprocess.Popen(
-            [str(python), "-m", "calibration.vllm_worker", str(folder)], stdout=out, stderr=out, env=env, cwd=root,
+            [str(python), "-m", "calibration.vllm_worker", str(folder)],
+            stdout=out,
+            stderr=out,
+            env=env,
+            cwd=root,
             start_new_session=True,
-        )  # fmt: skip
+        )
         try:
             while worker.poll() is None:
                 told(*_done(folder), time.monotonic() - began)

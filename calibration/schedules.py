@@ -26,11 +26,19 @@ from simulator.errors import ServelabError
 from simulator.workload.table import OWN_STREAM, RequestTable
 
 FLAGS: dict[str, Any] = dict(
-    max_num_active_seqs=None, long_prefill_token_threshold=0, long_prefill_token_threshold_adaptive=False,
-    long_prefill_off_when_alone=True, enable_chunked_prefill=True, scheduling_policy="fcfs",
-    async_scheduling=False, scheduler_reserve_full_isl=True, watermark=0.0, enable_prefix_caching=False,
-    max_num_queued_reqs=None, max_num_queued_tokens=None,
-)  # fmt: skip
+    max_num_active_seqs=None,
+    long_prefill_token_threshold=0,
+    long_prefill_token_threshold_adaptive=False,
+    long_prefill_off_when_alone=True,
+    enable_chunked_prefill=True,
+    scheduling_policy="fcfs",
+    async_scheduling=False,
+    scheduler_reserve_full_isl=True,
+    watermark=0.0,
+    enable_prefix_caching=False,
+    max_num_queued_reqs=None,
+    max_num_queued_tokens=None,
+)
 
 
 @dataclass
@@ -104,9 +112,14 @@ def fleet_of(recording: dict[str, Any]) -> Fleet:
     config = config_record(flags, compose=1, named_streams=table.names_own_streams)
     requests, levels = request_records(table, flags["max_model_len"], POLICIES[flags["scheduling_policy"]])
     return allocate(
-        config, requests, 1, levels=levels, segment_stream=table.segment_stream,
-        segment_tokens=table.segment_tokens, step_params=np.zeros(1),
-    )  # fmt: skip
+        config,
+        requests,
+        1,
+        levels=levels,
+        segment_stream=table.segment_stream,
+        segment_tokens=table.segment_tokens,
+        step_params=np.zeros(1),
+    )
 
 
 def composition(F: Fleet, j: int, k: int) -> dict[int, tuple[int, int]]:
@@ -119,10 +132,7 @@ def composition(F: Fleet, j: int, k: int) -> dict[int, tuple[int, int]]:
         p = F.slot[j, s]
         if p.planned == k:
             chunk = p.mode != DECODE or p.join == k + 1
-            out[int(p.request)] = (
-                int(p.tokens),
-                int(p.computed - p.tokens if chunk else p.computed + k - p.join),
-            )
+            out[int(p.request)] = (int(p.tokens), int(p.computed - p.tokens if chunk else p.computed + k - p.join))
         s = int(p.next)
     return out
 
@@ -226,19 +236,11 @@ class Player:
                         cancel(self.handle, 0, self.row[q])
             elif "schedule" in event:
                 if not self.compare(
-                    event["schedule"],
-                    event["computed_before"],
-                    None,
-                    event["preempted"],
-                    event["free_blocks"],
+                    event["schedule"], event["computed_before"], None, event["preempted"], event["free_blocks"]
                 ):
                     return
             else:
-                if (
-                    not self.recording.get("empty_schedules")
-                    and c.in_flight < depth
-                    and c.running + c.waiting > 0
-                ):
+                if not self.recording.get("empty_schedules") and c.in_flight < depth and c.running + c.waiting > 0:
                     _, _, batch = self.plan()  # vLLM tried, and planned nothing
                     if self.differs("tokens per request", {}, {q: n for q, (n, _) in batch.items()}):
                         return

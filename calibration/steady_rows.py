@@ -3,8 +3,9 @@
 Every finished request is replaced by a new one, so each step carries the decoding batch and the prompts of
 Poisson(batch / output length) joining requests. Prompt lengths are not published: gamma around
 `PROMPT_TOKENS` is assumed (as are contexts of prompt + `CONTEXT_SHARE` of the output length). The median
-inter-token latency is the step with the median number of prompt tokens, the throughput the batch over the mean step. Mean and shape of the prompts were chosen after
-their hold-out errors were seen, so those are not blind to these two numbers.
+inter-token latency is the step with the median number of prompt tokens, the throughput the batch over the mean step.
+Mean and shape of the prompts were chosen after their hold-out errors were seen, so those are not blind to these two
+numbers.
 """
 
 import csv
@@ -63,9 +64,7 @@ def joining_tokens(rate: float) -> np.ndarray:
     weights = poisson.pmf(counts, rate)
 
     def quantile(level: float) -> float:
-        gap = lambda x: (
-            np.exp(-rate) + float(weights @ gammainc(PROMPT_SHAPE * counts, PROMPT_SHAPE * x)) - level
-        )
+        gap = lambda x: np.exp(-rate) + float(weights @ gammainc(PROMPT_SHAPE * counts, PROMPT_SHAPE * x)) - level
         return 0.0 if gap(0.0) >= 0 else float(brentq(gap, 0.0, counts[-1] * 50.0))
 
     found = np.array([quantile(level) for level in QUANTILES])
@@ -84,9 +83,7 @@ def predict(row: SteadyRow, code: int, params: np.ndarray, host_s: float, joinin
         prompts = max(1, round(share)) if tokens else 0
         length = tokens / prompts if prompts else 0.0
         pairs = tokens * (length + 1) / 2
-        times[i] = gpu_seconds(
-            code, params, n + tokens, tokens, prompts, pairs, tokens, n, kv, n + prompts
-        )  # fmt: skip
+        times[i] = gpu_seconds(code, params, n + tokens, tokens, prompts, pairs, tokens, n, kv, n + prompts)
     return np.array([times[0] + host_s, times[1:].mean() + host_s])
 
 
@@ -110,10 +107,14 @@ def read_rows(path: Path, gpu: str) -> tuple[list[SteadyRow], list[str]]:
                 continue
             seqs, gpus = int(line["max_num_seqs"]), int(line["num_gpus"])
             flags = {
-                "version": "0.19", "async_scheduling": True, "tensor_parallel_size": gpus,
-                "quantization": "fp8" if line["weight_precision"] == "fp8" else "none", "max_num_seqs": seqs,
-                "max_num_batched_tokens": max(8192, seqs), "num_gpu_blocks_override": 10**7,
-            }  # fmt: skip
+                "version": "0.19",
+                "async_scheduling": True,
+                "tensor_parallel_size": gpus,
+                "quantization": "fp8" if line["weight_precision"] == "fp8" else "none",
+                "max_num_seqs": seqs,
+                "max_num_batched_tokens": max(8192, seqs),
+                "num_gpu_blocks_override": 10**7,
+            }
             rows.append(
                 SteadyRow(
                     series=f"{line['model_id']} {line['weight_precision']} x{gpus}",
@@ -128,9 +129,7 @@ def read_rows(path: Path, gpu: str) -> tuple[list[SteadyRow], list[str]]:
                 )
             )
     if not rows:
-        raise ServelabError(
-            f"steady-state runs {str(path)!r}: no row of gpu_model={gpu!r} with a known model"
-        )
+        raise ServelabError(f"steady-state runs {str(path)!r}: no row of gpu_model={gpu!r} with a known model")
     return rows, sorted(set(outside))
 
 

@@ -71,10 +71,7 @@ def _config(engine: dict[str, Any]) -> Any:
         device_config=DeviceConfig("cpu"),
         cache_config=CacheConfig(**cache_flags),
         scheduler_config=SchedulerConfig(
-            max_model_len=engine["max_model_len"],
-            is_encoder_decoder=False,
-            policy=engine["scheduling_policy"],
-            **flags,
+            max_model_len=engine["max_model_len"], is_encoder_decoder=False, policy=engine["scheduling_policy"], **flags
         ),
     )
     # The CPU platform turns asynchronous scheduling off, so it is set after the configuration's own checks.

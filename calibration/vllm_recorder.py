@@ -7,8 +7,9 @@ keeps its rows. Times are of ``time.monotonic`` [s], which all processes of a ma
 Per batch: ``t`` [schedule() called, schedule() returned, outputs handed back]; ``p`` the chunks of sequences in
 prefill as [tokens before, tokens]; ``d`` decoding sequences and ``kv`` the tokens they read; ``s`` sampled
 tokens; ``r`` and ``w`` running and waiting requests; ``b`` free blocks after scheduling; ``x`` preempted
-requests; ``h`` tokens found in the prefix cache by newly admitted requests. Per request: ``add`` its id, ``at`` when the engine core
-took it. With SERVELAB_RECORD_FULL=1 every decision follows as an ``event`` of the recordings that `calibration.schedules` replays.
+requests; ``h`` tokens found in the prefix cache by newly admitted requests. Per request: ``add`` its id, ``at`` when
+the engine core took it. With SERVELAB_RECORD_FULL=1 every decision follows as an ``event`` of the recordings that
+`calibration.schedules` replays.
 """
 
 import json
@@ -38,8 +39,13 @@ class _Recorder:
     def add_request(self, request: Any) -> None:
         self._write({"add": request.request_id, "at": round(time.monotonic(), 6)})
         if self._full:
-            self._write({"event": {"add": [request.request_id]}, "prompt_tokens": request.num_prompt_tokens,
-                         "max_tokens": request.max_tokens})  # fmt: skip
+            self._write(
+                {
+                    "event": {"add": [request.request_id]},
+                    "prompt_tokens": request.num_prompt_tokens,
+                    "max_tokens": request.max_tokens,
+                }
+            )
         super().add_request(request)  # type: ignore[misc]
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
@@ -54,10 +60,11 @@ class _Recorder:
     def _event(self, output: Any) -> dict[str, Any]:
         """What one schedule decided, as `calibration.drive` writes it."""
         return {
-            "schedule": dict(output.num_scheduled_tokens), "computed_before": _before(output),
+            "schedule": dict(output.num_scheduled_tokens),
+            "computed_before": _before(output),
             "preempted": sorted(output.preempted_req_ids or []),
             "free_blocks": self.kv_cache_manager.block_pool.get_num_free_blocks(),  # type: ignore[attr-defined]
-        }  # fmt: skip
+        }
 
     def _batch(self, output: Any) -> dict[str, Any]:
         requests = self.requests  # type: ignore[attr-defined]
@@ -76,9 +83,16 @@ class _Recorder:
                 chunks.append([start, n])
         gone = output.preempted_req_ids or ()
         return {
-            "p": chunks, "d": decodes, "kv": kv, "s": sampled, "r": len(self.running), "w": len(self.waiting),  # type: ignore[attr-defined]
-            "b": self.kv_cache_manager.block_pool.get_num_free_blocks(), "x": len(gone), "h": hits,  # type: ignore[attr-defined]
-        }  # fmt: skip
+            "p": chunks,
+            "d": decodes,
+            "kv": kv,
+            "s": sampled,
+            "r": len(self.running),  # type: ignore[attr-defined]
+            "w": len(self.waiting),  # type: ignore[attr-defined]
+            "b": self.kv_cache_manager.block_pool.get_num_free_blocks(),  # type: ignore[attr-defined]
+            "x": len(gone),
+            "h": hits,
+        }
 
     def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> Any:
         done = time.monotonic()

@@ -24,19 +24,13 @@ class Local:
     def __init__(self, llm: Any) -> None:
         self.llm = llm
 
-    async def tokens(
-        self, prompt: list[int], output: int, name: str
-    ) -> AsyncIterator[tuple[list[int], int | None]]:
+    async def tokens(self, prompt: list[int], output: int, name: str) -> AsyncIterator[tuple[list[int], int | None]]:
         """Token ids as they come, and the tokens found in the prefix cache."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
         sampling = SamplingParams(
-            max_tokens=output,
-            ignore_eos=True,
-            detokenize=False,
-            temperature=0.0,
-            output_kind=RequestOutputKind.DELTA,
+            max_tokens=output, ignore_eos=True, detokenize=False, temperature=0.0, output_kind=RequestOutputKind.DELTA
         )
         async for chunk in self.llm.generate({"prompt_token_ids": prompt}, sampling, name):
             yield list(chunk.outputs[0].token_ids), chunk.num_cached_tokens
@@ -58,7 +52,7 @@ def make_engine(plan: dict[str, Any], record: Path, number: int = 0) -> Any:
     os.environ["SERVELAB_RECORD_FULL"] = "1" if plan.get("full") else "0"
     arguments = AsyncEngineArgs(
         model=plan["model"], skip_tokenizer_init=True, scheduler_cls=f"calibration.vllm_recorder.{name}", **flags
-    )  # fmt: skip
+    )
     return AsyncLLM.from_engine_args(arguments)
 
 
@@ -74,23 +68,32 @@ def facts(engine: Any) -> dict[str, Any]:
         config.parallel_config,
         config.model_config,
     )
-    names = ("max_num_seqs", "max_num_batched_tokens", "enable_chunked_prefill", "long_prefill_token_threshold",
-             "policy", "async_scheduling")  # fmt: skip
+    names = (
+        "max_num_seqs",
+        "max_num_batched_tokens",
+        "enable_chunked_prefill",
+        "long_prefill_token_threshold",
+        "policy",
+        "async_scheduling",
+    )
     found = {n: getattr(scheduler, n, None) for n in names}
     found |= {
-        n: getattr(cache, n, None)
-        for n in ("block_size", "num_gpu_blocks", "enable_prefix_caching", "cache_dtype")
+        n: getattr(cache, n, None) for n in ("block_size", "num_gpu_blocks", "enable_prefix_caching", "cache_dtype")
     }
     found |= {n: getattr(parallel, n, None) for n in ("tensor_parallel_size", "pipeline_parallel_size")}
-    found |= {
-        "max_model_len": model.max_model_len,
-        "dtype": str(model.dtype),
-        "enforce_eager": model.enforce_eager,
-    }
+    found |= {"max_model_len": model.max_model_len, "dtype": str(model.dtype), "enforce_eager": model.enforce_eager}
     sizes = getattr(config.compilation_config, "cudagraph_capture_sizes", None)
-    out = {"vllm": vllm.__version__, "torch": torch.__version__, "engine": found, "cudagraph_capture_sizes": sizes,
-           "cudagraph_mode": str(getattr(config.compilation_config, "cudagraph_mode", None)),
-           "cpu": _cpu(), "hf_config": model.hf_config.to_dict(), "date": time.strftime("%Y-%m-%d"), "gpu": None}  # fmt: skip
+    out = {
+        "vllm": vllm.__version__,
+        "torch": torch.__version__,
+        "engine": found,
+        "cudagraph_capture_sizes": sizes,
+        "cudagraph_mode": str(getattr(config.compilation_config, "cudagraph_mode", None)),
+        "cpu": _cpu(),
+        "hf_config": model.hf_config.to_dict(),
+        "date": time.strftime("%Y-%m-%d"),
+        "gpu": None,
+    }
     if torch.cuda.is_available():
         out["gpu"] = torch.cuda.get_device_name()
         out["gpus"] = torch.cuda.device_count()
@@ -102,11 +105,7 @@ def _cpu() -> str:
     """The processor's name and how many there are."""
     file = Path("/proc/cpuinfo")
     names = (
-        [
-            line.split(":", 1)[1].strip()
-            for line in file.read_text().splitlines()
-            if line.startswith("model name")
-        ]
+        [line.split(":", 1)[1].strip() for line in file.read_text().splitlines() if line.startswith("model name")]
         if file.is_file()
         else []
     )
@@ -120,8 +119,12 @@ def _smi() -> str:
     query = "name,driver_version,clocks.sm,clocks.mem,clocks.max.sm,power.limit,temperature.gpu"
     try:
         return subprocess.run(
-            ["nvidia-smi", f"--query-gpu={query}", "--format=csv"], capture_output=True, text=True, timeout=20, check=False
-        ).stdout.strip()  # fmt: skip
+            ["nvidia-smi", f"--query-gpu={query}", "--format=csv"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        ).stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
         return ""
 
@@ -134,10 +137,16 @@ def _campaign(asked: dict[str, Any], about: dict[str, Any]) -> list[dict[str, An
     length = min(flags["max_model_len"], asked.get("longest") or flags["max_model_len"])
     pool = (flags["num_gpu_blocks"] - 1) * flags["block_size"]
     return default_campaign(
-        flags["max_num_seqs"], flags["max_num_batched_tokens"], length, pool, about["cudagraph_capture_sizes"] or (),
-        prompt=min(asked["prompt"], length / 4), output=min(asked["output"], length / 4), load_s=asked["load_s"],
+        flags["max_num_seqs"],
+        flags["max_num_batched_tokens"],
+        length,
+        pool,
+        about["cudagraph_capture_sizes"] or (),
+        prompt=min(asked["prompt"], length / 4),
+        output=min(asked["output"], length / 4),
+        load_s=asked["load_s"],
         seed=asked["seed"],
-    )  # fmt: skip
+    )
 
 
 async def campaign(folder: Path) -> int:
@@ -150,9 +159,7 @@ async def campaign(folder: Path) -> int:
     session = f"{int(time.time())}"
     append(folder / "runs.jsonl", [{"starting": session}])
     began = time.monotonic()
-    engines = [
-        make_engine(plan, folder / f"steps-{session}-{i}.jsonl", i) for i in range(plan.get("engines", 1))
-    ]
+    engines = [make_engine(plan, folder / f"steps-{session}-{i}.jsonl", i) for i in range(plan.get("engines", 1))]
     about = facts(engines[0]) | {"start_s": round(time.monotonic() - began, 3), "session": session}
     append(folder / "engine.jsonl", [about])
     if "runs" not in plan:
@@ -164,17 +171,20 @@ async def campaign(folder: Path) -> int:
         for run in todo:
             spent = time.monotonic() - began - about["start_s"]
             if run.get("phase") == "fit" and spent > plan.get("fit_s", float("inf")):
-                append(
-                    folder / "runs.jsonl", [{"run": run["name"], "skipped": "the time for batches was over"}]
-                )
+                append(folder / "runs.jsonl", [{"run": run["name"], "skipped": "the time for batches was over"}])
                 continue
             stop = run.get("timeout", 600.0)
             started = time.monotonic()
             rows = await asyncio.wait_for(getattr(client, run["kind"])(run), stop)
             append(folder / "requests.jsonl", rows)
             errors = [row["error"] for row in rows if "error" in row]
-            said = {"run": run["name"], "session": session, "start": round(client.start, 6),
-                    "began": round(started, 6), "end": round(time.monotonic(), 6)}  # fmt: skip
+            said = {
+                "run": run["name"],
+                "session": session,
+                "start": round(client.start, 6),
+                "began": round(started, 6),
+                "end": round(time.monotonic(), 6),
+            }
             if errors:
                 said["failed"] = len(errors)
             dead = [e for e in errors if e.startswith("EngineDeadError")]

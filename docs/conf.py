@@ -17,13 +17,7 @@ project = "servelab"
 author = "servelab contributors"
 copyright = "servelab contributors, Apache-2.0"
 
-extensions = [
-    "myst_nb",
-    "sphinx.ext.autodoc",
-    "sphinx.ext.napoleon",
-    "docstrings",
-    "made_pages",
-]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "docstrings", "made_pages"]
 exclude_patterns = ["extensions", "static", "notebooks/.ipynb_checkpoints"]
 
 suppress_warnings = ["mystnb.unknown_mime_type"]  # Vega-Lite beside the picture of each chart

@@ -15,19 +15,16 @@ from simulator.export.from_serve_command import from_serve
 from simulator.workload_commands import fit_workload
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
     help="Simulate, calibrate and price an LLM deployment before buying the GPUs.",
-)  # fmt: skip
+)
 list_app = typer.Typer(no_args_is_help=True, help="Show what the catalog knows.")
 app.add_typer(list_app, name="list")
 app.add_typer(export_app, name="export")
 app.command("fit-workload")(fit_workload)
-for _command in (
-    planner_commands.plan,
-    planner_commands.capacity,
-    planner_commands.sweep,
-    planner_commands.compare,
-):
+for _command in (planner_commands.plan, planner_commands.capacity, planner_commands.sweep, planner_commands.compare):
     app.command()(_command)
 app.command("from-serve")(from_serve)
 for _point in entry_points(group="servelab.commands"):
@@ -48,13 +45,10 @@ def _refuse(problem: Exception) -> typer.Exit:
 @app.command()
 def run(
     scenario: Annotated[Path, typer.Argument(help="scenario file (YAML)", metavar="SCENARIO.yaml")],
-    seed: Annotated[
-        int, typer.Option(min=0, help="seed of all random draws; replication i uses seed + i")
-    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="seed of all random draws; replication i uses seed + i")] = 0,
     replications: Annotated[int, typer.Option(min=1, help="runs with different seeds")] = 1,
     out: Annotated[
-        Path | None,
-        typer.Option(help="folder for the report (HTML) and the records (Parquet) of the first run"),
+        Path | None, typer.Option(help="folder for the report (HTML) and the records (Parquet) of the first run")
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="replace the result in the --out folder")] = False,
     set_: Annotated[
@@ -75,9 +69,7 @@ def run(
             raise ServelabError(f"--steps: expected off, sampled or full, got {steps!r}")
         loaded = Scenario.load(scenario, set_ or [])
         if out is not None and out.exists() and not (overwrite and out.is_dir()):
-            raise ServelabError(
-                f"output folder {str(out)!r} exists already; name another, or add --overwrite"
-            )
+            raise ServelabError(f"output folder {str(out)!r} exists already; name another, or add --overwrite")
         results = []
         with present.progress(not quiet and not as_json) as bar:
             for i in range(replications):
@@ -185,10 +177,16 @@ def list_gpus() -> None:
     from simulator.catalog import load_gpus
 
     rows = [
-        [g.name, f"{g.memory_bytes / 2**30:.0f}", f"{g.memory_bandwidth_bytes_per_s / 1e12:.2f}",
-         f"{g.bf16_flops / 1e12:.0f}", f"{g.fp8_flops / 1e12:.0f}" if g.fp8_flops else "", f"{g.tdp_w:.0f}"]
+        [
+            g.name,
+            f"{g.memory_bytes / 2**30:.0f}",
+            f"{g.memory_bandwidth_bytes_per_s / 1e12:.2f}",
+            f"{g.bf16_flops / 1e12:.0f}",
+            f"{g.fp8_flops / 1e12:.0f}" if g.fp8_flops else "",
+            f"{g.tdp_w:.0f}",
+        ]
         for g in load_gpus().values()
-    ]  # fmt: skip
+    ]
     _table("GPUs", ["name", "memory GiB", "bandwidth TB/s", "bf16 TFLOP/s", "fp8 TFLOP/s", "TDP W"], rows)
 
 
@@ -198,10 +196,16 @@ def list_models() -> None:
     from simulator.catalog import load_models
 
     rows = [
-        [m.name, m.model_type, f"{m.parameters / 1e9:.1f}", f"{m.active_parameters / 1e9:.1f}", m.layers,
-         m.max_position_embeddings]
+        [
+            m.name,
+            m.model_type,
+            f"{m.parameters / 1e9:.1f}",
+            f"{m.active_parameters / 1e9:.1f}",
+            m.layers,
+            m.max_position_embeddings,
+        ]
         for m in load_models().values()
-    ]  # fmt: skip
+    ]
     _table("Models", ["name", "type", "parameters 1e9", "active 1e9", "layers", "max positions"], rows)
 
 
@@ -212,10 +216,19 @@ def list_profiles() -> None:
     from simulator.engine.profiled import worst
 
     rows = [
-        [p.name, p.gpu_spec().name, p.models and p.model_specs()[0].name, p.dtype, "/".join(map(str, p.tensor_parallel_size)),
-         p.engine_version, p.trust, worst(p) or "unknown", "unknown" if (age := p.age_days()) is None else f"{age} days"]
+        [
+            p.name,
+            p.gpu_spec().name,
+            p.models and p.model_specs()[0].name,
+            p.dtype,
+            "/".join(map(str, p.tensor_parallel_size)),
+            p.engine_version,
+            p.trust,
+            worst(p) or "unknown",
+            "unknown" if (age := p.age_days()) is None else f"{age} days",
+        ]
         for p in load_profiles().values()
-    ]  # fmt: skip
+    ]
     columns = ["name", "GPU", "model", "dtype", "TP", "vLLM", "trust", "largest held-out error", "age"]
     _table("Profiles", columns, rows)
 

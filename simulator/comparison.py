@@ -60,12 +60,14 @@ def _same_traffic(a: Result, b: Result) -> None:
     columns = ("request_id", "prompt_tokens", "max_tokens", "traffic_class")
     if a.meta["scenario"].get("workload") != b.meta["scenario"].get("workload"):
         raise ServelabError(
-            "the two runs have different workloads, so their requests cannot be paired; compare designs under one workload"
+            "the two runs have different workloads, so their requests cannot be paired; compare designs under one "
+            "workload"
         )
     reacts = (column(a.requests, "session") >= 0).any() or len(a.requests) != len(b.requests)
     if not reacts and any((column(a.requests, c) != column(b.requests, c)).any() for c in columns):
         raise ServelabError(
-            f"the two runs did not have the same requests ({len(a.requests):,} and {len(b.requests):,}), so they cannot be paired"
+            f"the two runs did not have the same requests ({len(a.requests):,} and {len(b.requests):,}), so they "
+            "cannot be paired"
         )
 
 
@@ -80,9 +82,7 @@ def _by_request(a: Result, b: Result, level: float) -> pd.DataFrame:
         _paired(name, latency(left, name)[order], latency(right, name)[order], done[order], "s", level)
         for name in COMPARED
     ]
-    good = [
-        dict(zip(column(r.requests, "request_id").tolist(), r.good().tolist(), strict=True)) for r in (a, b)
-    ]
+    good = [dict(zip(column(r.requests, "request_id").tolist(), r.good().tolist(), strict=True)) for r in (a, b)]
     shares = [np.array([g[i] for i in both.tolist()], float)[order] for g in good]
     rows.append(_paired("attainment", shares[0], shares[1], np.ones(len(both), bool), "ratio", level))
     return _frame(rows)
@@ -117,6 +117,4 @@ def _frame(rows: list[tuple]) -> pd.DataFrame:
     with np.errstate(divide="ignore", invalid="ignore"):
         out["relative"] = out["difference"] / out["a"]
     out["differs"] = (out["low"] > 0) | (out["high"] < 0)
-    return out[
-        ["metric", "stat", "a", "b", "difference", "low", "high", "relative", "differs", "pairs", "unit"]
-    ]
+    return out[["metric", "stat", "a", "b", "difference", "low", "high", "relative", "differs", "pairs", "unit"]]

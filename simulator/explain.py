@@ -1,8 +1,9 @@
 """Why one request took as long as it did, read from the records of the run.
 
 Phases: ``before`` (stages before the LLM, hops and the gateway), ``front end`` (to the engine core), ``queue`` (to its
-first batch), ``prefill`` (to its first token), ``decode`` (to its end), ``after`` (stages after the LLM) and, of the decode, ``interrupted``: gaps in which it got no token because it was preempted or left out
-of a batch. Which gaps and batches were its own is known when all batches were logged (``steps=full``).
+first batch), ``prefill`` (to its first token), ``decode`` (to its end), ``after`` (stages after the LLM) and, of the
+decode, ``interrupted``: gaps in which it got no token because it was preempted or left out of a batch. Which gaps and
+batches were its own is known when all batches were logged (``steps=full``).
 """
 
 from dataclasses import dataclass
@@ -57,7 +58,8 @@ def explain(
 ) -> Explanation:
     """Explain one request of a run.
 
-    ``all_steps`` says whether ``steps`` holds every batch. Raises ServelabError for a request that is not in the records.
+    ``all_steps`` says whether ``steps`` holds every batch. Raises ServelabError for a request that is not in the
+    records.
     """
     ids = column(requests, "request_id")
     place = np.flatnonzero(ids == request_id)
@@ -87,18 +89,30 @@ def _phases(requests: pd.DataFrame, own: pd.Series, gaps: pd.DataFrame) -> pd.Da
         seconds = end_s - start_s
         if name in OUTER and not took.any():
             continue  # nothing stands there
-        rows.append({
-            "phase": name, "start_s": start_s, "end_s": end_s, "seconds": seconds,
-            "share": seconds / whole if whole > 0 else 0.0,
-            "median_s": float(np.median(took)) if len(took) else np.nan,
-            "rank": float(np.mean(took < seconds)) if len(took) else np.nan,
-        })  # fmt: skip
+        rows.append(
+            {
+                "phase": name,
+                "start_s": start_s,
+                "end_s": end_s,
+                "seconds": seconds,
+                "share": seconds / whole if whole > 0 else 0.0,
+                "median_s": float(np.median(took)) if len(took) else np.nan,
+                "rank": float(np.mean(took < seconds)) if len(took) else np.nan,
+            }
+        )
     if len(gaps):
         seconds = float((gaps["to_s"] - gaps["from_s"]).sum())
-        rows.append({
-            "phase": "interrupted", "start_s": gaps["from_s"].min(), "end_s": gaps["to_s"].max(), "seconds": seconds,
-            "share": seconds / whole if whole > 0 else 0.0, "median_s": np.nan, "rank": np.nan,
-        })  # fmt: skip
+        rows.append(
+            {
+                "phase": "interrupted",
+                "start_s": gaps["from_s"].min(),
+                "end_s": gaps["to_s"].max(),
+                "seconds": seconds,
+                "share": seconds / whole if whole > 0 else 0.0,
+                "median_s": np.nan,
+                "rank": np.nan,
+            }
+        )
     columns = ["phase", "start_s", "end_s", "seconds", "share", "median_s", "rank"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -108,9 +122,7 @@ def _ahead(requests: pd.DataFrame, own: pd.Series) -> pd.DataFrame:
     engine, scheduled = column(requests, "engine_s"), column(requests, "scheduled_s")
     end = np.nan_to_num(column(requests, "end_s"), nan=np.inf)
     ids = column(requests, "request_id")
-    here = (column(requests, "replica") == own["replica"]) & (
-        column(requests, "deployment") == own["deployment"]
-    )
+    here = (column(requests, "replica") == own["replica"]) & (column(requests, "deployment") == own["deployment"])
     here &= ids != own["request_id"]
     before = here & (end > came) & ((engine < came) | ((engine == came) & (ids < own["request_id"])))
     running = before & (scheduled < came)
@@ -132,8 +144,13 @@ def _batches(steps: pd.DataFrame, own: pd.Series) -> pd.DataFrame:
 
 
 def _sentences(
-    own: pd.Series, phases: pd.DataFrame, ahead: pd.DataFrame, batches: pd.DataFrame, gaps: pd.DataFrame, all_steps: bool
-):  # fmt: skip
+    own: pd.Series,
+    phases: pd.DataFrame,
+    ahead: pd.DataFrame,
+    batches: pd.DataFrame,
+    gaps: pd.DataFrame,
+    all_steps: bool,
+):
     state = State(int(own["state"]))
     who = f"Request {int(own['request_id'])} ({int(own['prompt_tokens']):,} prompt tokens)"
     if own["replica"] < 0 or len(phases) == 0 or state is State.REJECTED:
@@ -141,14 +158,16 @@ def _sentences(
         return
     whole = own["end_s"] - own["arrival_s"]
     yield (
-        f"{who} arrived at {own['arrival_s']:.3f} s and was {state.name.lower().replace('_', ' ')} after {_time(whole)} "
+        f"{who} arrived at {own['arrival_s']:.3f} s and was {state.name.lower().replace('_', ' ')} after "
+        f"{_time(whole)} "
         f"with {int(own['generated_tokens']):,} tokens."
     )
     main = phases[phases["phase"] != "interrupted"]
     most = main.iloc[int(np.argmax(main["seconds"]))]
     yield (
         f"Most of it was {most['phase']}: {_time(most['seconds'])}, {most['share']:.0%} of the whole; "
-        f"the median request spends {_time(most['median_s'])} there, and {most['rank']:.1%} of all spend less than this one."
+        f"the median request spends {_time(most['median_s'])} there, and {most['rank']:.1%} of all spend less than "
+        "this one."
     )
     for _, p in main.iterrows():
         if p["phase"] != most["phase"]:
@@ -156,7 +175,8 @@ def _sentences(
     counts = ahead["how"].value_counts()
     tokens = int(ahead.loc[ahead["how"] == "waiting", "prompt_tokens"].sum())
     line = (
-        f"When it came, {counts.get('running', 0):,} requests ran on its replica and {counts.get('waiting', 0):,} waited "
+        f"When it came, {counts.get('running', 0):,} requests ran on its replica and {counts.get('waiting', 0):,} "
+        "waited "
         f"before it, with {tokens:,} prompt tokens"
     )
     over = counts.get("overtook", 0)
@@ -167,16 +187,22 @@ def _sentences(
         longest = batches.iloc[int(np.argmax(batches["end_s"] - batches["start_s"]))]
         many = f"the {len(batches):,} batches" if len(batches) > 1 else "the batch"
         yield (
-            f"From its first chunk to its first token its replica ran {many} of {batches['prefill_tokens'].sum():,} prompt tokens in all; the "
-            f"longest had {longest['prefill_tokens']:,.0f} of them beside {longest['decode_seqs']:,.0f} decoding requests and took "
+            f"From its first chunk to its first token its replica ran {many} of {batches['prefill_tokens'].sum():,} "
+            "prompt tokens in all; the "
+            f"longest had {longest['prefill_tokens']:,.0f} of them beside {longest['decode_seqs']:,.0f} decoding "
+            "requests and took "
             f"{_time(longest['end_s'] - longest['start_s'])}."
         )
     if own["preemptions"] > 0:
-        yield f"It was preempted {int(own['preemptions'])} times: the KV cache was full, and its tokens were computed again."
+        yield (
+            f"It was preempted {int(own['preemptions'])} times: the KV cache was full, and its tokens were "
+            "computed again."
+        )
     if len(gaps):
         long = gaps.iloc[int(np.argmax(gaps["to_s"] - gaps["from_s"]))]
         yield (
-            f"Its tokens were interrupted {len(gaps):,} times, for {_time((gaps['to_s'] - gaps['from_s']).sum())} in all; the longest gap began at "
+            f"Its tokens were interrupted {len(gaps):,} times, for {_time((gaps['to_s'] - gaps['from_s']).sum())} "
+            "in all; the longest gap began at "
             f"{long['from_s']:.3f} s and lasted {_time(long['to_s'] - long['from_s'])}."
         )
     elif own["preemptions"] > 0 and not all_steps:

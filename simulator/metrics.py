@@ -103,8 +103,7 @@ def measured(requests: pd.DataFrame, trim_warmup_s: float = 0.0, trim_drain_s: f
     whole_s = duration_s(requests)
     if trim_warmup_s + trim_drain_s >= whole_s > 0:
         raise ServelabError(
-            f"trim_warmup_s={trim_warmup_s:g} and trim_drain_s={trim_drain_s:g} "
-            f"leave nothing of a run of {whole_s:g} s"
+            f"trim_warmup_s={trim_warmup_s:g} and trim_drain_s={trim_drain_s:g} leave nothing of a run of {whole_s:g} s"
         )
     return Window(trim_warmup_s, whole_s - trim_drain_s)
 
@@ -151,9 +150,7 @@ def histogram_percentile(value: np.ndarray, count: np.ndarray, percent: float) -
     place = percent / 100.0 * (total - 1)
     below = int(np.floor(place))
     part = place - below
-    low, high = (
-        float(value[np.searchsorted(upto, i, side="right")]) for i in (below, min(below + 1, total - 1))
-    )
+    low, high = (float(value[np.searchsorted(upto, i, side="right")]) for i in (below, min(below + 1, total - 1)))
     # numpy's own interpolation, which is exact at both ends
     return low + (high - low) * part if part < 0.5 else high - (high - low) * (1.0 - part)
 
@@ -187,9 +184,7 @@ def count_rows(requests: pd.DataFrame, window: Window, partial: bool) -> Iterato
 def throughput_rows(requests: pd.DataFrame, window: Window) -> Iterator[Row]:
     """Requests and tokens completed in ``window`` per second of it."""
     done = completed(requests) & window.holds(column(requests, "end_s"))
-    prompt, output = (
-        int(column(requests, name)[done].sum()) for name in ("prompt_tokens", "generated_tokens")
-    )
+    prompt, output = (int(column(requests, name)[done].sum()) for name in ("prompt_tokens", "generated_tokens"))
     yield "duration_s", "total", window.length_s, "s"
     yield "prompt_tokens", "total", float(prompt), "token"
     yield "output_tokens", "total", float(output), "token"
@@ -204,9 +199,7 @@ def cache_rows(requests: pd.DataFrame, window: Window) -> Iterator[Row]:
     inside = window.holds(column(requests, "arrival_s"))
     yield "preemptions", "count", float(column(requests, "preemptions")[inside].sum()), ""
     admitted = inside & ~np.isnan(column(requests, "scheduled_s"))
-    prompt, cached = (
-        int(column(requests, name)[admitted].sum()) for name in ("prompt_tokens", "cached_tokens")
-    )
+    prompt, cached = (int(column(requests, name)[admitted].sum()) for name in ("prompt_tokens", "cached_tokens"))
     yield "prefix_hit_ratio", "mean", _ratio(cached, prompt), "ratio"
 
 
@@ -215,9 +208,7 @@ def batch_rows(timeline: pd.DataFrame, window: Window) -> Iterator[Row]:
     inside = window.holds(column(timeline, "window_s"))
     steps = column(timeline, "steps")[inside]
     total = int(steps.sum())
-    prefill, decode = (
-        int(column(timeline, name)[inside].sum()) for name in ("prefill_tokens", "decode_tokens")
-    )
+    prefill, decode = (int(column(timeline, name)[inside].sum()) for name in ("prefill_tokens", "decode_tokens"))
     yield "steps", "count", float(total), "step"
     yield "decode_seqs", "mean", _ratio(decode, total), "sequence/step"
     yield "tokens_per_step", "mean", _ratio(prefill + decode, total), "token/step"
@@ -255,12 +246,7 @@ def utilisation_rows(instances: pd.DataFrame, deployments: list[dict], whole_s: 
         total = float(np.nan_to_num(column(instances, done)).sum())
         yield metric, "mean", _ratio(total, float((peak * billed).sum())), "ratio"
         yield metric, "busy", _ratio(total, float((peak * busy).sum())), "ratio"
-    yield (
-        "in_system",
-        "mean",
-        _ratio(float(np.nan_to_num(column(instances, "system_s")).sum()), whole_s),
-        "request",
-    )
+    yield ("in_system", "mean", _ratio(float(np.nan_to_num(column(instances, "system_s")).sum()), whole_s), "request")
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -69,16 +69,14 @@ def judged(requests: pd.DataFrame, meta: Mapping[str, Any], window: Window) -> p
             column(part, "arrival_s"), completed(part), _latencies(part, slo), slo, window.length_s, window.start_s
         ).assign(traffic_class=name)
         for name, slo, part in _parts(requests, meta)
-    ]  # fmt: skip
+    ]
     if differ(meta):
         frames.append(_total(requests, meta, window, frames))
     out = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
     return out[["traffic_class", *(c for c in out.columns if c != "traffic_class")]]
 
 
-def _total(
-    requests: pd.DataFrame, meta: Mapping[str, Any], window: Window, frames: list[pd.DataFrame]
-) -> pd.DataFrame:
+def _total(requests: pd.DataFrame, meta: Mapping[str, Any], window: Window, frames: list[pd.DataFrame]) -> pd.DataFrame:
     """The row of all traffic: good by the SLO of each class, met where every class meets its own."""
     whole = SloConfig.model_validate(meta.get("slo") or {})
     plain = whole.model_copy(update=dict.fromkeys(whole.limits()))
@@ -99,14 +97,9 @@ def verdict(
         rows = table[table["traffic_class"] == name]
         total = rows[rows["limit"] == "all"].iloc[0]
         # how far from its target: the class that misses most, or is nearest to missing
-        margin = (
-            min(total["attainment"], total["worst_window"]) - slo.attainment - (0 if total["meets"] else 1)
-        )
+        margin = min(total["attainment"], total["worst_window"]) - slo.attainment - (0 if total["meets"] else 1)
         if margin < worst:
-            worst, reason = (
-                margin,
-                f"of class {name}, {_because(verdict_line(rows, part, slo, state, partial))}",
-            )
+            worst, reason = (margin, f"of class {name}, {_because(verdict_line(rows, part, slo, state, partial))}")
     meets = bool(table["meets"].iloc[-1])
     classes = "every class meets its own SLO; " if meets else ""
     return f"meets SLO: {'yes' if meets else 'no'}, because {classes}{reason}"
@@ -148,9 +141,12 @@ def breakdown(
     for k, chosen in zip(groups.tolist(), np.split(order, first[1:]), strict=True):
         group = k * window_s if by == "window" else names[k] if 0 <= k < len(names) else ""
         row = {
-            "group": group, "arrived": len(chosen), "completed": int(done[chosen].sum()),
-            "attainment": float(fine[chosen].mean()), "output_tokens": int(output[chosen].sum()),
-        }  # fmt: skip
+            "group": group,
+            "arrived": len(chosen),
+            "completed": int(done[chosen].sum()),
+            "attainment": float(fine[chosen].mean()),
+            "output_tokens": int(output[chosen].sum()),
+        }
         served = chosen[done[chosen]]
         for name, percents in SHOWN.items():
             values = latencies[name][served]

@@ -29,14 +29,10 @@ OUT = Annotated[Path | None, typer.Option(help="folder for the tables and record
 JSON = Annotated[bool, typer.Option("--json", help="print JSON")]
 QUIET = Annotated[bool, typer.Option(help="no progress")]
 OVERWRITE = Annotated[bool, typer.Option(help="write into a folder that is there")]
-BACKEND = Annotated[
-    Backend, typer.Option(help="where to simulate: processes of this machine, this process, or Ray")
-]
+BACKEND = Annotated[Backend, typer.Option(help="where to simulate: processes of this machine, this process, or Ray")]
 ADDRESS = Annotated[str | None, typer.Option(help="of a Ray cluster; none: start one here")]
 WORKERS = Annotated[int | None, typer.Option(min=1, help="processes; none: a core each")]
-CACHE = Annotated[
-    Path | None, typer.Option(help="folder that keeps finished runs: an interrupted command resumes")
-]
+CACHE = Annotated[Path | None, typer.Option(help="folder that keeps finished runs: an interrupted command resumes")]
 SEED = Annotated[int, typer.Option(min=0, help="of all random draws")]
 
 
@@ -80,7 +76,7 @@ def _runs(
         task = bar.add_task(what, total=None)
         yield Runs(
             backend.value, workers, address, cache, lambda done, all_: bar.update(task, completed=done, total=all_)
-        )  # fmt: skip
+        )
 
 
 def _folder(out: Path | None, overwrite: bool) -> None:
@@ -129,9 +125,16 @@ def sweep(
     scenario: SCENARIO,
     grid: Annotated[list[str], typer.Option("--grid", help="field=values, such as replicas=[1,2,4]; may be repeated")],
     seeds: Annotated[int, typer.Option(min=1, help="seeds 0, 1, ... for every combination")] = 1,
-    set_: SET = None, out: OUT = None, overwrite: OVERWRITE = False, as_json: JSON = False, quiet: QUIET = False,
-    backend: BACKEND = Backend.local, address: ADDRESS = None, workers: WORKERS = None, cache: CACHE = None,
-) -> None:  # fmt: skip
+    set_: SET = None,
+    out: OUT = None,
+    overwrite: OVERWRITE = False,
+    as_json: JSON = False,
+    quiet: QUIET = False,
+    backend: BACKEND = Backend.local,
+    address: ADDRESS = None,
+    workers: WORKERS = None,
+    cache: CACHE = None,
+) -> None:
     """Simulate every combination of values of any fields: one table."""
     from simulator.planner.sweep import sweep as run
     from simulator.scenario import Scenario
@@ -142,9 +145,7 @@ def sweep(
             name, sign, values = text.partition("=")
             found = yaml.safe_load(values) if sign else None
             if not isinstance(found, list):
-                raise ServelabError(
-                    f"--grid {text!r}: expected field=[value, value], such as replicas=[1,2,4]"
-                )
+                raise ServelabError(f"--grid {text!r}: expected field=[value, value], such as replicas=[1,2,4]")
             wanted[name] = found
         loaded = Scenario.load(scenario, set_ or [])
         _folder(out, overwrite)
@@ -156,8 +157,19 @@ def sweep(
     if as_json:
         _say_json(frame.to_dict("records"))
         return
-    shown = [*wanted, "seed", "meets", "attainment", "ttft_s_p99", "tpot_s_p99", "throughput_tok_s", "usd_per_hour",
-             "usd_per_1m_output_tokens_within_slo", "binds", "error"]  # fmt: skip
+    shown = [
+        *wanted,
+        "seed",
+        "meets",
+        "attainment",
+        "ttft_s_p99",
+        "tpot_s_p99",
+        "throughput_tok_s",
+        "usd_per_hour",
+        "usd_per_1m_output_tokens_within_slo",
+        "binds",
+        "error",
+    ]
     _table(frame[[c for c in shown if c in frame.columns and (c != "error" or frame["error"].any())]])
 
 
@@ -165,9 +177,16 @@ def capacity(
     scenario: SCENARIO,
     precision: Annotated[float, typer.Option(help="relative")] = 0.02,
     seeds: Annotated[int, typer.Option(min=1, help="seeds under which the SLO must hold")] = 1,
-    set_: SET = None, out: OUT = None, overwrite: OVERWRITE = False, as_json: JSON = False, quiet: QUIET = False,
-    backend: BACKEND = Backend.local, address: ADDRESS = None, workers: WORKERS = None, cache: CACHE = None,
-) -> None:  # fmt: skip
+    set_: SET = None,
+    out: OUT = None,
+    overwrite: OVERWRITE = False,
+    as_json: JSON = False,
+    quiet: QUIET = False,
+    backend: BACKEND = Backend.local,
+    address: ADDRESS = None,
+    workers: WORKERS = None,
+    cache: CACHE = None,
+) -> None:
     """The highest rate within the SLO, and the knee of latency over load."""
     from simulator.planner.capacity import capacity as run
     from simulator.planner.intervals import trust_of
@@ -182,13 +201,30 @@ def capacity(
         if out is not None:
             found.curve.to_csv(out / "capacity.csv", index=False)
     if as_json:
-        head = {"factor": found.factor, "rate_rps": found.rate_rps, "precision": found.precision, "knee_rps": found.knee_rps,
-                "binds": found.binds, "bounded": found.bounded, "trust": trust, "rests_on": rests_on}  # fmt: skip
+        head = {
+            "factor": found.factor,
+            "rate_rps": found.rate_rps,
+            "precision": found.precision,
+            "knee_rps": found.knee_rps,
+            "binds": found.binds,
+            "bounded": found.bounded,
+            "trust": trust,
+            "rests_on": rests_on,
+        }
         _say_json(head | {"curve": found.curve.to_dict("records")})
         return
     typer.echo(str(found))
-    shown = ["rate_rps", "meets", "attainment", "worst_window", "ttft_s_p99", "tpot_s_p99", "throughput_tok_s",
-             "usd_per_1m_output_tokens_within_slo", "binds"]  # fmt: skip
+    shown = [
+        "rate_rps",
+        "meets",
+        "attainment",
+        "worst_window",
+        "ttft_s_p99",
+        "tpot_s_p99",
+        "throughput_tok_s",
+        "usd_per_1m_output_tokens_within_slo",
+        "binds",
+    ]
     _table(found.curve[shown])
     typer.echo(f"trust: {trust}; {rests_on}")
 
@@ -196,9 +232,16 @@ def capacity(
 def plan(
     file: Annotated[Path, typer.Argument(help="planning question (YAML), see examples/plan.yaml", metavar="PLAN.yaml")],
     seed: SEED = 0,
-    set_: SET = None, out: OUT = None, overwrite: OVERWRITE = False, as_json: JSON = False, quiet: QUIET = False,
-    backend: BACKEND = Backend.local, address: ADDRESS = None, workers: WORKERS = None, cache: CACHE = None,
-) -> None:  # fmt: skip
+    set_: SET = None,
+    out: OUT = None,
+    overwrite: OVERWRITE = False,
+    as_json: JSON = False,
+    quiet: QUIET = False,
+    backend: BACKEND = Backend.local,
+    address: ADDRESS = None,
+    workers: WORKERS = None,
+    cache: CACHE = None,
+) -> None:
     """The cheapest deployment that holds its SLO with the stated probability. Exit code 3: none does."""
     from simulator.export.decision import as_html, as_markdown, headline
     from simulator.planner.designs import why_not
@@ -219,20 +262,27 @@ def plan(
                 (out / "scenario.yaml").write_text(found.best.scenario.to_yaml(out))
     if as_json:
         best = found.best
-        _say_json({
-            "best": None if best is None else best.fields, "usd_per_hour": best.usd_per_hour if best else None,
-            "holds": best.held if best else 0, "worlds": len(best.proof) if best else 0, "at_least": found.bound,
-            "claim": found.claim.model_dump(), "simulated": found.simulated, "trust": found.trust, "rests_on": found.rests_on,
-            "next_cheaper": found.cheaper and {"fields": found.cheaper.fields, "why_not": why_not(found.cheaper)},
-            "closest": found.closest and {"fields": found.closest.fields, "why_not": why_not(found.closest)},
-            "answers": [] if found.answers is None else found.answers.to_dict("records"), "designs": found.designs.to_dict("records"),
-        })  # fmt: skip
+        _say_json(
+            {
+                "best": None if best is None else best.fields,
+                "usd_per_hour": best.usd_per_hour if best else None,
+                "holds": best.held if best else 0,
+                "worlds": len(best.proof) if best else 0,
+                "at_least": found.bound,
+                "claim": found.claim.model_dump(),
+                "simulated": found.simulated,
+                "trust": found.trust,
+                "rests_on": found.rests_on,
+                "next_cheaper": found.cheaper and {"fields": found.cheaper.fields, "why_not": why_not(found.cheaper)},
+                "closest": found.closest and {"fields": found.closest.fields, "why_not": why_not(found.closest)},
+                "answers": [] if found.answers is None else found.answers.to_dict("records"),
+                "designs": found.designs.to_dict("records"),
+            }
+        )
     else:
         for line in headline(found):
             typer.echo(line)
-        tried = found.designs[
-            ~found.designs["status"].isin(["dearer", "not tried", "screened out", "cannot run"])
-        ]
+        tried = found.designs[~found.designs["status"].isin(["dearer", "not tried", "screened out", "cannot run"])]
         _table(
             tried.drop(columns=[c for c in ("error", "margin") if c in tried]),
             "what was simulated, in the search world",
@@ -247,9 +297,7 @@ def plan(
                 "the plan over its fresh worlds, 90 % intervals",
             )
         if out is not None:
-            typer.echo(
-                f"wrote {out}: decision.md, decision.html, designs.csv{', scenario.yaml' if found.best else ''}"
-            )
+            typer.echo(f"wrote {out}: decision.md, decision.html, designs.csv{', scenario.yaml' if found.best else ''}")
     if found.best is None:
         raise typer.Exit(NOTHING_HOLDS)
 
@@ -258,8 +306,11 @@ def compare(
     a: Annotated[Path, typer.Argument(help="scenario (YAML)", metavar="A.yaml")],
     b: Annotated[Path, typer.Argument(help="the other", metavar="B.yaml")],
     seeds: Annotated[int, typer.Option(min=1, help="seeds 0, 1, ... that both see")] = 4,
-    out: OUT = None, overwrite: OVERWRITE = False, as_json: JSON = False, quiet: QUIET = False,
-) -> None:  # fmt: skip
+    out: OUT = None,
+    overwrite: OVERWRITE = False,
+    as_json: JSON = False,
+    quiet: QUIET = False,
+) -> None:
     """Two designs under the same traffic: differences with paired 95 % intervals."""
     from simulator.planner.compare import compare as run
     from simulator.scenario import Scenario
@@ -274,7 +325,5 @@ def compare(
         _say_json({"a": left[0].verdict(), "b": right[0].verdict(), "rows": frame.to_dict("records")})
         return
     typer.echo(f"A {a}: {left[0].verdict()}\nB {b}: {right[0].verdict()}")
-    frame = frame[
-        frame["a"].notna() & frame["stat"].isin(["mean", "p50", "p99", "total", "worst_window", "busy"])
-    ]
+    frame = frame[frame["a"].notna() & frame["stat"].isin(["mean", "p50", "p99", "total", "worst_window", "busy"])]
     _table(frame[["metric", "stat", "a", "b", "difference", "low", "high", "relative", "differs", "unit"]])

@@ -46,9 +46,13 @@ def pods_at_most(r: Resolved, reclaimed: bool = False) -> int:
 def plain(scenario: Scenario) -> bool:
     """Whether there is nothing but a router between the clients and replicas that are always there."""
     fixed = not scenario.moves and all(not d.traffic_classes for d in scenario.deployments)
-    return fixed and not scenario.path and not scenario.admission and not scenario.nodes and (
-        scenario.gateway.max_outstanding_per_pod is None
-    )  # fmt: skip
+    return (
+        fixed
+        and not scenario.path
+        and not scenario.admission
+        and not scenario.nodes
+        and (scenario.gateway.max_outstanding_per_pod is None)
+    )
 
 
 def watches_all(scenario: Scenario) -> bool:
@@ -61,9 +65,15 @@ class Platform:
     """One run of ``scenario`` over ``fleets``."""
 
     def __init__(
-        self, scenario: Scenario, found: Sequence[Resolved], fleets: Fleets, router: Router, table: RequestTable,
-        root: np.random.SeedSequence, progress: Progress,
-    ) -> None:  # fmt: skip
+        self,
+        scenario: Scenario,
+        found: Sequence[Resolved],
+        fleets: Fleets,
+        router: Router,
+        table: RequestTable,
+        root: np.random.SeedSequence,
+        progress: Progress,
+    ) -> None:
         self._scenario, self._fleets = scenario, fleets
         timeout = scenario.client.timeout_s
         timeout_s = inf if timeout is None else timeout
@@ -71,8 +81,7 @@ class Platform:
         course.watching = course.watching or watches_all(scenario)
         view = View(fleets, table, getattr(scenario.router, "signal_age_s", 0.0))
         admission = [
-            make_admission(a, table, named_rng(root, f"admission {i}"))
-            for i, a in enumerate(scenario.admission)
+            make_admission(a, table, named_rng(root, f"admission {i}")) for i, a in enumerate(scenario.admission)
         ]
         self.events: list[tuple[float, str, int, int, str]] = []
         self._names = {d.name: i for i, d in enumerate(scenario.deployments)}
@@ -84,14 +93,7 @@ class Platform:
         self.network: Network | None = None
         if path is not None:
             self.network = Network(
-                path,
-                table,
-                course,
-                self,
-                lambda name: named_rng(root, name),
-                timeout_s,
-                len(fleets),
-                course.lose,
+                path, table, course, self, lambda name: named_rng(root, name), timeout_s, len(fleets), course.lose
             )
         self._timeout_s = timeout_s
         course.arrived = self.network.enter if self.network else self.send
@@ -132,11 +134,21 @@ class Platform:
             if weights is None:
                 weights = r.settings.capacity.weight_bytes * r.gpus
             pods = Pods(
-                d.name, part, template, d.pod, float(weights), self.course, self.supply, numbers,
+                d.name,
+                part,
+                template,
+                d.pod,
+                float(weights),
+                self.course,
+                self.supply,
+                numbers,
                 partial(self._opened, first),
-                self._noticed, self.note, self._give_way, d.reclaim if self._scenario.prices.spot else None,
+                self._noticed,
+                self.note,
+                self._give_way,
+                d.reclaim if self._scenario.prices.spot else None,
                 named_rng(root, f"reclaim {d.name}"),
-            )  # fmt: skip
+            )
             self.pods.append(pods)
             kinds = {k for k, pods_of in self.gateway.serves.items() if np.isin(first, pods_of)}
             held = partial(self._held, kinds)
@@ -248,19 +260,14 @@ def _serves(scenario: Scenario, fleets: Fleets, table: RequestTable) -> dict[int
         for name in d.traffic_classes:
             if name not in table.classes:
                 raise ServelabError(
-                    f"deployments.{i}.traffic_classes: the workload has no class {name!r}{nearest(name, table.classes)}; "
+                    f"deployments.{i}.traffic_classes: the workload has no class "
+                    f"{name!r}{nearest(name, table.classes)}; "
                     f"it has {', '.join(map(repr, table.classes))}"
                 )
     serves = {}
     for kind, name in enumerate(table.classes):
-        chosen = [
-            i
-            for i, d in enumerate(scenario.deployments)
-            if not d.traffic_classes or name in d.traffic_classes
-        ]
+        chosen = [i for i, d in enumerate(scenario.deployments) if not d.traffic_classes or name in d.traffic_classes]
         if not chosen:
-            raise ServelabError(
-                f"no deployment serves the traffic class {name!r}: add it to a traffic_classes"
-            )
+            raise ServelabError(f"no deployment serves the traffic class {name!r}: add it to a traffic_classes")
         serves[kind] = np.concatenate([np.arange(fleets.first[i], fleets.first[i + 1]) for i in chosen])
     return serves

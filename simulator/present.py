@@ -21,20 +21,29 @@ from simulator.replications import intervals
 from simulator.result import Result
 from simulator.scenario import Scenario
 
-LATENCIES = {
-    "ttft_s": "TTFT", "tpot_s": "TPOT", "itl_s": "ITL", "e2el_s": "E2EL", "queue_s": "queue",
-}  # fmt: skip
+LATENCIES = {"ttft_s": "TTFT", "tpot_s": "TPOT", "itl_s": "ITL", "e2el_s": "E2EL", "queue_s": "queue"}
 STATS = ("mean", "p50", "p90", "p95", "p99", "p99.9")
 STATES = tuple(s.name.lower() for s in (*list(State)[1:], State.IN_FLIGHT))
 STAT_NAMES = {
-    "mean": "", "count": "", "value": "", "total": "", "busy": ", while busy", "worst_window": ", worst window",
+    "mean": "",
+    "count": "",
+    "value": "",
+    "total": "",
+    "busy": ", while busy",
+    "worst_window": ", worst window",
     "max_window": ", fullest window",
-}  # fmt: skip
+}
 NAMES = {
-    "duration_s": "simulated time", "mfu": "model FLOP utilisation", "mbu": "model bandwidth utilisation",
-    "kv_use": "KV cache in use", "in_system": "requests in the system", "decode_seqs": "decoding per step",
-    "running": "running per step", "waiting": "waiting per step", "request_goodput": "goodput",
-}  # fmt: skip
+    "duration_s": "simulated time",
+    "mfu": "model FLOP utilisation",
+    "mbu": "model bandwidth utilisation",
+    "kv_use": "KV cache in use",
+    "in_system": "requests in the system",
+    "decode_seqs": "decoding per step",
+    "running": "running per step",
+    "waiting": "waiting per step",
+    "request_goodput": "goodput",
+}
 
 
 class Bar:
@@ -102,20 +111,27 @@ def as_json(results: list[Result]) -> dict[str, Any]:
         for row in frame.to_dict("records")
     ]
     return {
-        **counts, "verdict": first.verdict(), "meets_slo": meets_slo(first), "state": first.state().state,
-        "seeds": [r.meta["seed"] for r in results], "method": first.meta["method"],
-        "partial": any(r.partial for r in results), "notes": first.meta["notes"],
-        "deployments": first.meta["deployments"], "summary": plain(_rows(results)),
-        "slo": plain(first.slo()), "groups": {title: plain(frame) for title, frame in _groups(first)}, "cost": plain(cost) if cost is not None else None, "cost_error": why or None,
-    }  # fmt: skip
+        **counts,
+        "verdict": first.verdict(),
+        "meets_slo": meets_slo(first),
+        "state": first.state().state,
+        "seeds": [r.meta["seed"] for r in results],
+        "method": first.meta["method"],
+        "partial": any(r.partial for r in results),
+        "notes": first.meta["notes"],
+        "deployments": first.meta["deployments"],
+        "summary": plain(_rows(results)),
+        "slo": plain(first.slo()),
+        "groups": {title: plain(frame) for title, frame in _groups(first)},
+        "cost": plain(cost) if cost is not None else None,
+        "cost_error": why or None,
+    }
 
 
 def show(results: list[Result], out: Path | None, console: Console | None = None) -> None:
     """Print the verdict, the tables, the cost and what they rest on."""
     at_terminal = sys.stdout.isatty()  # a pipe or file gets whole lines
-    console = console or Console(
-        highlight=False, soft_wrap=not at_terminal, width=None if at_terminal else 160
-    )
+    console = console or Console(highlight=False, soft_wrap=not at_terminal, width=None if at_terminal else 160)
     first, rows = results[0], _rows(results)
     console.print(f"[bold]{first.verdict()}[/bold]")
     if len(results) > 1:
@@ -165,9 +181,7 @@ def _group_table(title: str, frame: pd.DataFrame) -> Table:
     for i, row in enumerate(rows_of(frame)):
         name = f"{row.group or '(none)'}{' (worst)' if i == worst and len(frame) > 2 and row.attainment < 1 else ''}"
         times = (row.ttft_s_p50, row.ttft_s_p99, row.tpot_s_p99, row.e2el_s_p99)
-        table.add_row(
-            escape(name), f"{row.arrived:,}", f"{row.attainment:.2%}", *(_number(v * 1e3) for v in times)
-        )
+        table.add_row(escape(name), f"{row.arrived:,}", f"{row.attainment:.2%}", *(_number(v * 1e3) for v in times))
     return table
 
 
@@ -181,11 +195,7 @@ def _stage_table(result: Result) -> Table:
         times = (row.queue_mean_s, row.queue_p99_s, row.service_mean_s, row.service_p99_s)
         use = f"{row.utilisation:.1%}" if math.isfinite(row.utilisation) else "-"
         table.add_row(
-            escape(row.stage),
-            f"{row.attempts:,}",
-            f"{row.failed:.1%}",
-            *(_number(t * 1e3) for t in times),
-            use,
+            escape(row.stage), f"{row.attempts:,}", f"{row.failed:.1%}", *(_number(t * 1e3) for t in times), use
         )
     return table
 
@@ -201,21 +211,17 @@ def _print_pods(console: Console, result: Result) -> None:
     if moved:
         console.print(f"pods: {len(result.instances):,} in all; " + ", ".join(moved))
     if len(result.starts):
-        took = (
-            (result.starts["end_s"] - result.starts["start_s"])
-            .groupby(result.starts["phase"], sort=False)
-            .mean()
-        )
+        took = (result.starts["end_s"] - result.starts["start_s"]).groupby(result.starts["phase"], sort=False).mean()
         console.print(
-            "cold start, mean seconds of each phase: "
-            + ", ".join(f"{phase} {s:.3g}" for phase, s in took.items())
+            "cold start, mean seconds of each phase: " + ", ".join(f"{phase} {s:.3g}" for phase, s in took.items())
         )
     if len(result.nodes):
         held = float(result.nodes["used_gpu_s"].sum())
         paid = float((result.nodes["gpus"] * (result.nodes["end_s"] - result.nodes["start_s"])).sum())
         worst = result.meta.get("fragmentation") or 0.0
         console.print(
-            f"nodes: {len(result.nodes)}, pods hold {held / paid if paid else 0:.1%} of the GPU time paid for; free GPUs that a waiting pod could not use: {worst:.0%} at worst"
+            f"nodes: {len(result.nodes)}, pods hold {held / paid if paid else 0:.1%} of the GPU time paid for; free "
+            f"GPUs that a waiting pod could not use: {worst:.0%} at worst"
         )
     if moved or len(result.starts) or len(result.nodes):
         console.print()
@@ -252,9 +258,7 @@ def _other_table(rows: pd.DataFrame) -> Table:
 
 def _counts_line(rows: pd.DataFrame) -> str:
     value = {r["metric"]: r["value"] for _, r in rows.iterrows() if r["metric"] in (*STATES, "arrived")}
-    ended = ", ".join(
-        f"{_number(value[s])} {s.replace('_', ' ')}" for s in STATES if value.get(s) or s == "completed"
-    )
+    ended = ", ".join(f"{_number(value[s])} {s.replace('_', ' ')}" for s in STATES if value.get(s) or s == "completed")
     return f"{_number(value.get('arrived', 0.0))} requests arrived: {ended}"
 
 
@@ -276,7 +280,8 @@ def _print_cost(console: Console, result: Result) -> None:
     for _, line in bill(result).iterrows():
         date = f", as of {line['as_of']}" if line["as_of"] else ", undated"
         console.print(
-            f"  {line['item']}: {line['quantity']:.3f} {line['unit']} at {line['unit_price_usd']:.2f} USD ({line['source']}{date})",
+            f"  {line['item']}: {line['quantity']:.3f} {line['unit']} at {line['unit_price_usd']:.2f} USD "
+            f"({line['source']}{date})",
             markup=False,
         )
 
@@ -285,8 +290,10 @@ def _print_basis(console: Console, result: Result) -> None:
     console.print()
     for d in result.meta["deployments"]:
         console.print(
-            f"{d['name']}: {d['replicas']} x {d['model']} on {d['gpus_per_replica']} x {d['gpu']}, vLLM {d['engine']['version']}, "
-            f"{d['num_gpu_blocks']:,} KV blocks of {d['engine']['block_size']} tokens; step times: {d['step_time']}, trust: {d['trust']}",
+            f"{d['name']}: {d['replicas']} x {d['model']} on {d['gpus_per_replica']} x {d['gpu']}, vLLM "
+            f"{d['engine']['version']}, "
+            f"{d['num_gpu_blocks']:,} KV blocks of {d['engine']['block_size']} tokens; step times: "
+            f"{d['step_time']}, trust: {d['trust']}",
             markup=False,
         )
     for note in result.meta["notes"]:

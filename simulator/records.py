@@ -36,10 +36,7 @@ REQUESTS = (
     Column("state", "i1", "", "how the request ended, a records.State"),
     Column("arrival_s", "f8", "s", "when the client sent it"),
     Column(
-        "llm_arrival_s",
-        "f8",
-        "s",
-        "when the gateway sent it to its replica: arrival_s without stages before the LLM",
+        "llm_arrival_s", "f8", "s", "when the gateway sent it to its replica: arrival_s without stages before the LLM"
     ),
     Column("engine_s", "f8", "s", "when the API server handed it to the engine core"),
     Column("scheduled_s", "f8", "s", "when it was first part of a scheduled batch"),
@@ -93,10 +90,7 @@ TIMELINE = (
 INSTANCES = (
     Column("deployment", "i2", "", "index into the scenario's deployments"),
     Column(
-        "replica",
-        "i4",
-        "",
-        "place among the deployment's replicas; pods that follow each other in it have a row each",
+        "replica", "i4", "", "place among the deployment's replicas; pods that follow each other in it have a row each"
     ),
     Column("gpu", "U", "", "catalog name of the GPU"),
     Column("gpus", "i4", "", "GPUs of the replica: tensor x pipeline parallel"),

@@ -91,21 +91,23 @@ def _in_lockstep(d: Deployment, engine: EngineConfig, model: ModelSpec) -> Engin
 
 
 def build_replicas(
-    scenario: Scenario, r: Resolved, table: RequestTable, steps: Steps, pods: int, watch_all: bool,
-    step_seconds: StepSeconds | None, queue_key: QueueKey | None,
-) -> Replicas:  # fmt: skip
+    scenario: Scenario,
+    r: Resolved,
+    table: RequestTable,
+    steps: Steps,
+    pods: int,
+    watch_all: bool,
+    step_seconds: StepSeconds | None,
+    queue_key: QueueKey | None,
+) -> Replicas:
     """The replicas of one deployment, ``pods`` pods of them, idle at time 0; ``watch_all``: all ends are told."""
     flags, server, timeout = r.settings.flags(), r.api_server, scenario.client.timeout_s
     keys = None
     policy = POLICIES[flags["scheduling_policy"]]
     if queue_key is not None:
-        keys = np.asarray(
-            queue_key(table.arrival_s, table.prompt_tokens, table.max_tokens, table.priority), float
-        )
+        keys = np.asarray(queue_key(table.arrival_s, table.prompt_tokens, table.max_tokens, table.priority), float)
         if keys.shape != (len(table),) or np.isnan(keys).any():
-            raise ServelabError(
-                f"queue_key must give {len(table)} numbers, got an array of shape {keys.shape}"
-            )
+            raise ServelabError(f"queue_key must give {len(table)} numbers, got an array of shape {keys.shape}")
         policy = KEYED
     rows, levels = request_records(table, r.settings.max_model_len, policy, keys)
     rows["watched"] = True if watch_all else Clients.watched(table)
@@ -114,36 +116,59 @@ def build_replicas(
     _check_pool(rows, r.settings, whole=r.batching.code != CONTINUOUS)
     b = r.batching
     config = config_record(
-        flags, policy=policy, host=r.step_time.host_s, time_factor=r.config.step_time_factor, step_code=r.step_time.code, timeouts=timeout is not None,
-        sample_steps=SAMPLE_EVERY[steps], front_base=server.base_s, front_token=server.prompt_token_s,
-        fronts=server.processes, named_streams=table.names_own_streams, batching=b.code,
-        delay=b.delay_s, from_idle=b.from_idle, visible=b.visible, max_pending=b.max_pending,
-        queue_timeout=b.queue_timeout_s, share=b.instances,
+        flags,
+        policy=policy,
+        host=r.step_time.host_s,
+        time_factor=r.config.step_time_factor,
+        step_code=r.step_time.code,
+        timeouts=timeout is not None,
+        sample_steps=SAMPLE_EVERY[steps],
+        front_base=server.base_s,
+        front_token=server.prompt_token_s,
+        fronts=server.processes,
+        named_streams=table.names_own_streams,
+        batching=b.code,
+        delay=b.delay_s,
+        from_idle=b.from_idle,
+        visible=b.visible,
+        max_pending=b.max_pending,
+        queue_timeout=b.queue_timeout_s,
+        share=b.instances,
         lockstep=r.config.data_parallel_size if r.config.expert_parallel else 1,
-    )  # fmt: skip
+    )
     if b.code == WHOLE:
         config["budget"][0] = r.settings.max_num_seqs * r.settings.max_model_len
     last = float(np.nanmax(table.arrival_s)) if len(table) else 0.0
     config["timeline"][0] = max(1.0, np.ceil(last / 100_000))
     return Replicas(
         allocate(
-            config, rows, pods * b.instances * r.config.data_parallel_size, levels=levels, segment_stream=table.segment_stream,
-            segment_tokens=table.segment_tokens, step_params=r.step_time.params,
-            step_rows=STEP_ROWS if steps != "off" else 0, windows=int(last / config["timeline"][0]) + 16,
+            config,
+            rows,
+            pods * b.instances * r.config.data_parallel_size,
+            levels=levels,
+            segment_stream=table.segment_stream,
+            segment_tokens=table.segment_tokens,
+            step_params=r.step_time.params,
+            step_rows=STEP_ROWS if steps != "off" else 0,
+            windows=int(last / config["timeline"][0]) + 16,
             sizes=b.sizes,
         ),
-        step_seconds, r.config.name, b.instances * r.config.data_parallel_size,
-    )  # fmt: skip
+        step_seconds,
+        r.config.name,
+        b.instances * r.config.data_parallel_size,
+    )
 
 
 def _check_pool(rows: np.ndarray, settings: EngineSettings, whole: bool) -> None:
-    """No request may need more blocks than the pool has, or it would wait for ever; ``whole``: reserved for max_tokens."""
+    """No request may need more blocks than the pool has, or it would wait for ever; ``whole``: reserved for
+    max_tokens."""
     output = rows["cap" if whole else "length"].astype(np.int64)
     need = -((-(rows["prompt"] + output - (0 if whole else 1))) // settings.block_size)
     if len(need) and need.max() > settings.num_gpu_blocks - 1:
         row = int(need.argmax())
         raise ServelabError(
-            f"the KV pool of {settings.num_gpu_blocks - 1} blocks is too small for request {row}: {rows['prompt'][row]} "
+            f"the KV pool of {settings.num_gpu_blocks - 1} blocks is too small for request {row}: "
+            f"{rows['prompt'][row]} "
             f"prompt and {output[row]} output tokens need {need[row]} blocks of {settings.block_size}; "
             "raise gpu_memory_utilization or tensor_parallel_size, or lower max_model_len"
         )

@@ -49,11 +49,7 @@ def table(name: str, columns: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _typed(values: Any, dtype: str) -> Any:
-    return (
-        pd.array(np.asarray(values, dtype=object), dtype="str")
-        if dtype == "U"
-        else np.asarray(values, dtype=dtype)
-    )
+    return pd.array(np.asarray(values, dtype=object), dtype="str") if dtype == "U" else np.asarray(values, dtype=dtype)
 
 
 @dataclass(eq=False)
@@ -79,11 +75,7 @@ class Result:
 
     @classmethod
     def from_columns(
-        cls,
-        meta: Mapping[str, Any],
-        tables: Mapping[str, Mapping[str, Any]],
-        itl_us: Any = (),
-        itl_count: Any = (),
+        cls, meta: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]], itl_us: Any = (), itl_count: Any = ()
     ) -> "Result":
         """A result from columns by table name; a table left out is empty. Arrays are not copied.
 
@@ -130,9 +122,7 @@ class Result:
 
     def explain(self, request_id: int) -> Explanation:
         """Where the time of one request went, and who was ahead of it: see `simulator.explain`."""
-        return explain(
-            self.requests, self.steps, self.interruptions, self.meta.get("steps") == "full", request_id
-        )
+        return explain(self.requests, self.steps, self.interruptions, self.meta.get("steps") == "full", request_id)
 
     def waterfall(self, percentile: float = 50.0) -> pd.DataFrame:
         """Where the time of a request at ``percentile`` of E2EL goes: see :func:`simulator.waterfall.waterfall`."""
@@ -220,16 +210,13 @@ class Result:
         path = Path(folder)
         if not (path / "meta.json").is_file():
             what = (
-                "has no meta.json: it is not a result, or writing it was cut off"
-                if path.is_dir()
-                else "does not exist"
+                "has no meta.json: it is not a result, or writing it was cut off" if path.is_dir() else "does not exist"
             )
             raise ServelabError(f"result folder {str(path)!r} {what}")
         stored = json.loads((path / "meta.json").read_text(encoding="utf-8"))
         if stored.get("format") != FORMAT:
             raise ServelabError(
-                f"result folder {str(path)!r} has format {stored.get('format')!r}; "
-                f"this version reads {FORMAT}"
+                f"result folder {str(path)!r} has format {stored.get('format')!r}; this version reads {FORMAT}"
             )
         frames = {}
         for name in COLUMNS:

@@ -9,15 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from simulator.catalog import GpuSpec, ModelSpec, find_gpu, find_model
 from simulator.catalog.profile import load_profiles
@@ -61,9 +53,7 @@ class Deployment(_Part):
     """
 
     name: str = Field(default="llm", min_length=1, description="what results call it")
-    model: str | ModelSpec = Field(
-        description="a name of the catalog, a folder with a config.json, or a mapping"
-    )
+    model: str | ModelSpec = Field(description="a name of the catalog, a folder with a config.json, or a mapping")
     gpu: str | GpuSpec = Field(description="a name of the catalog, or a mapping")
     engine: EngineConfig = EngineConfig()
     serving: ServingConfig = ContinuousServing()
@@ -74,16 +64,11 @@ class Deployment(_Part):
     api_server: ApiServerConfig | None = Field(
         default=None, description="null: that of the profile; without one it takes no time"
     )
-    replicas: int = Field(
-        default=1, ge=0, le=100_000, description="pods at the start; for good without an autoscaler"
-    )
+    replicas: int = Field(default=1, ge=0, le=100_000, description="pods at the start; for good without an autoscaler")
     traffic_classes: tuple[str, ...] = Field(default=(), description="classes it serves; none: all")
-    data_parallel_size: int = Field(
-        default=1, ge=1, le=256, description="engines of one pod, each on GPUs of its own"
-    )
+    data_parallel_size: int = Field(default=1, ge=1, le=256, description="engines of one pod, each on GPUs of its own")
     expert_parallel: bool = Field(
-        default=False,
-        description="experts are spread over the engines of a pod, which then step together (MoE only)",
+        default=False, description="experts are spread over the engines of a pod, which then step together (MoE only)"
     )
     autoscaler: AutoscalerConfig = NoneConfig()
     metrics: MetricsConfig = MetricsConfig()
@@ -91,7 +76,8 @@ class Deployment(_Part):
     rollout: RolloutConfig | None = Field(default=None, description="a rolling update; null: none")
     reclaim: ReclaimConfig | None = Field(
         default=None,
-        description="how spot machines of its pods are taken back (where prices.purchase buys some). With nodes: see pools",
+        description="how spot machines of its pods are taken back (where prices.purchase buys some). With nodes: "
+        "see pools",
     )
     priority: int = Field(default=0, description="of its pods: higher ones evict lower ones from full nodes")
     across_nodes: bool = Field(
@@ -147,8 +133,7 @@ class Scenario(_Part):
     client: ClientConfig = ClientConfig()
     path: PathField | None = Field(default=None, description="stages around the LLM; null: none")
     nodes: NodesConfig | None = Field(
-        default=None,
-        description="machines that pods are placed on; null: each pod has an instance of its own",
+        default=None, description="machines that pods are placed on; null: each pod has an instance of its own"
     )
     slo: SloConfig = SloConfig(ttft_s=1.0, tpot_s=0.05)
     prices: PricesConfig = PricesConfig()
@@ -168,9 +153,7 @@ class Scenario(_Part):
     def _nodes_are_reclaimed(self) -> "Scenario":
         for i, d in enumerate(self.deployments):
             if d.reclaim is not None and self.nodes is not None:
-                raise ValueError(
-                    f"deployments.{i}.reclaim: with nodes it is nodes that go, set nodes.pools.*.reclaim"
-                )
+                raise ValueError(f"deployments.{i}.reclaim: with nodes it is nodes that go, set nodes.pools.*.reclaim")
         return self
 
     @model_validator(mode="after")
@@ -217,9 +200,7 @@ class Scenario(_Part):
         """A scenario from plain data. Raises ServelabError with the place of each fault."""
         version = mapping.get("schema_version", SCHEMA_VERSION) if isinstance(mapping, Mapping) else None
         if version != SCHEMA_VERSION:
-            raise ServelabError(
-                f"schema_version: {version!r} is not supported, this servelab reads {SCHEMA_VERSION}"
-            )
+            raise ServelabError(f"schema_version: {version!r} is not supported, this servelab reads {SCHEMA_VERSION}")
         try:
             scenario = cls.model_validate(mapping)
         except ValidationError as problem:
@@ -277,17 +258,13 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             name = self.construct_object(key, deep=deep)
             if name in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {name!r} is given twice", key.start_mark
-                )
+                raise yaml.constructor.ConstructorError(None, None, f"key {name!r} is given twice", key.start_mark)
             seen.add(name)
         return super().construct_mapping(node, deep=deep)
 
 
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.[\d_]*)?[eE][-+]?\d+$"),
-    list("-+0123456789"),
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.[\d_]*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
 
 
@@ -300,7 +277,8 @@ def read_yaml(text: str, what: str) -> dict[str, Any]:
 
 
 def yaml_value(text: str, what: str) -> Any:
-    """The value that ``text`` is. Raises ServelabError for what is not YAML, or holds what cannot be made of it, such as 2024-99-99."""
+    """The value that ``text`` is. Raises ServelabError for what is not YAML, or holds what cannot be made of it,
+    such as 2024-99-99."""
     try:
         return yaml.load(text, _Loader)
     except RecursionError:
@@ -354,7 +332,10 @@ def explain(problem: ValidationError, mapping: Any) -> Iterator[str]:
         elif error["type"] == "union_tag_invalid":
             context = error["ctx"]
             tags = [t.strip().strip("'") for t in context["expected_tags"].split(",")]
-            yield f"{where}: {context['discriminator']} is {context['tag']!r}{nearest(context['tag'], tags)}, expected one of {', '.join(tags)}"
+            yield (
+                f"{where}: {context['discriminator']} is {context['tag']!r}{nearest(context['tag'], tags)}, "
+                f"expected one of {', '.join(tags)}"
+            )
         else:
             shown = "" if isinstance(given, dict | list) else f", got {given!r}"
             yield f"{where}: {error['msg'].removeprefix('Value error, ')}{shown}"

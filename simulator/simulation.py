@@ -38,7 +38,8 @@ def simulate(
         seed: of all random draws; the same scenario, seed and version give the same bytes.
         steps: whether batches are logged: ``off``, ``sampled`` (one in 64) or ``full``.
         method: ``compiled`` is one pass over the trace, for routers that do not look at the replicas and for
-            ``least_outstanding`` before one deployment; ``simpy`` routes request by request; ``auto`` chooses. Both give the same records.
+            ``least_outstanding`` before one deployment; ``simpy`` routes request by request; ``auto`` chooses. Both
+            give the same records.
         progress: called now and then with the simulated time [s] and the requests that have arrived.
         step_seconds: your own step time [s], in place of the scenario's; runs uncompiled, and the result says so.
             See `simulator.engine.uncached.python_loop` for its arguments.
@@ -56,14 +57,7 @@ def simulate(
     fleets = Fleets(
         [
             build_replicas(
-                scenario,
-                r,
-                table,
-                steps,
-                pods_at_most(r, scenario.reclaimed),
-                watched,
-                step_seconds,
-                queue_key,
+                scenario, r, table, steps, pods_at_most(r, scenario.reclaimed), watched, step_seconds, queue_key
             )
             for r in found
         ]
@@ -81,20 +75,33 @@ def simulate(
     tables, itl = tabulate(fleets, found, table, stopped_at, platform)
     unsent = 0 if stopped_at is not None else len(table) - len(tables["requests"]["state"])
     meta = {
-        "scenario": scenario.to_mapping(), "seed": seed, "version": _version(), "method": used, "steps": steps,
-        "partial": stopped_at is not None, "slo": scenario.slo.model_dump(), "prices": scenario.prices.model_dump(),
+        "scenario": scenario.to_mapping(),
+        "seed": seed,
+        "version": _version(),
+        "method": used,
+        "steps": steps,
+        "partial": stopped_at is not None,
+        "slo": scenario.slo.model_dump(),
+        "prices": scenario.prices.model_dump(),
         "price_rows": own_rows(scenario.prices, scenario.base_dir),
-        "notes": [*said, *notes_of(found, step_seconds, queue_key, stopped_at, unsent), *assumed(scenario),
-                  *(n for r, p in zip(found, fleets.parts, strict=True) for n in stretched(r, p, table, step_seconds))],
-        "traffic_classes": _classes(scenario, table), "tenants": list(table.tenants),
+        "notes": [
+            *said,
+            *notes_of(found, step_seconds, queue_key, stopped_at, unsent),
+            *assumed(scenario),
+            *(n for r, p in zip(found, fleets.parts, strict=True) for n in stretched(r, p, table, step_seconds)),
+        ],
+        "traffic_classes": _classes(scenario, table),
+        "tenants": list(table.tenants),
         "deployments": [facts(r, step_seconds) for r in found],
-        "stages": stages_of(scenario), "fragmentation": platform.supply.fragmentation() if platform and platform.supply else None,
-    }  # fmt: skip
+        "stages": stages_of(scenario),
+        "fragmentation": platform.supply.fragmentation() if platform and platform.supply else None,
+    }
     return Result.from_columns(meta, tables, *itl)
 
 
 def _least_alone(scenario: Scenario, fleets: Fleets, table: RequestTable) -> bool:
-    """Whether nothing but the router ``least_outstanding`` stands between the clients and one deployment of replicas."""
+    """Whether nothing but the router ``least_outstanding`` stands between the clients and one deployment of
+    replicas."""
     part = fleets.parts[0]
     single = len(fleets.parts) == 1 and part.width == 1 and not fleets.in_step and part.python_loop is None
     return single and scenario.router.kind == "least_outstanding" and not table.reacts and plain(scenario)
@@ -110,11 +117,7 @@ def _fixed(scenario: Scenario, fleets: Fleets, router: Router, table: RequestTab
 def stages_of(scenario: Scenario) -> list[dict[str, Any]]:
     """The stages of the path as records refer to them."""
     path = scenario.opened_path()
-    return (
-        [s.model_dump(exclude_defaults=True) | {"name": s.name, "kind": s.kind} for s in path.stages]
-        if path
-        else []
-    )
+    return [s.model_dump(exclude_defaults=True) | {"name": s.name, "kind": s.kind} for s in path.stages] if path else []
 
 
 def _workload(scenario: Scenario, root: np.random.SeedSequence) -> tuple[RequestTable, list[str]]:

@@ -25,19 +25,15 @@ class SloConfig(BaseModel):
     tpot_s: float | None = Field(
         default=None, gt=0, allow_inf_nan=False, description="limit on time per output token [s]"
     )
-    e2el_s: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False, description="limit on end-to-end latency [s]"
-    )
+    e2el_s: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="limit on end-to-end latency [s]")
     deadline_s: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False,
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
         description="of offline jobs: when they must have ended [s since the start of the workload]",
-    )  # fmt: skip
-    attainment: float = Field(
-        default=0.99, gt=0, le=1, description="share of arrived requests that must be good"
     )
-    window_s: float = Field(
-        default=300.0, gt=0, allow_inf_nan=False, description="length of a judged window [s]"
-    )
+    attainment: float = Field(default=0.99, gt=0, le=1, description="share of arrived requests that must be good")
+    window_s: float = Field(default=300.0, gt=0, allow_inf_nan=False, description="length of a judged window [s]")
 
     def limits(self) -> dict[str, float]:
         """The limits that are set, by name [s].

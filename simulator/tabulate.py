@@ -19,11 +19,7 @@ Columns = dict[str, np.ndarray]
 
 
 def tabulate(
-    fleets: Fleets,
-    found: Sequence[Resolved],
-    table: RequestTable,
-    stopped_at: float | None,
-    platform: Platform | None,
+    fleets: Fleets, found: Sequence[Resolved], table: RequestTable, stopped_at: float | None, platform: Platform | None
 ) -> tuple[dict[str, Columns], tuple[np.ndarray, np.ndarray]]:
     """All tables of a run by name, and the histogram of inter-token latencies."""
     parts = fleets.parts
@@ -50,9 +46,7 @@ def tabulate(
     return tables, (np.concatenate([v for v, _ in itl]), np.concatenate([c for _, c in itl]))
 
 
-def _requests(
-    fleets: Fleets, table: RequestTable, stopped_at: float | None, platform: Platform | None
-) -> Columns:
+def _requests(fleets: Fleets, table: RequestTable, stopped_at: float | None, platform: Platform | None) -> Columns:
     requests = fleets.parts[0].requests(0)
     for i, part in enumerate(fleets.parts[1:], 1):
         here = part.fleet.requests["replica"] >= 0
@@ -64,11 +58,7 @@ def _requests(
     if platform is not None:
         _as_clients_saw_it(requests, table, platform)
         came = ~np.isnan(platform.course.sent_s)
-        came &= (
-            (requests["state"] > 0)
-            | (requests["replica"] >= 0)
-            | (requests["arrival_s"] <= platform.course.now)
-        )
+        came &= (requests["state"] > 0) | (requests["replica"] >= 0) | (requests["arrival_s"] <= platform.course.now)
         if table.reacts:
             came &= (requests["replica"] >= 0) | (requests["state"] > 0)
     if stopped_at is not None or table.reacts:
@@ -82,14 +72,7 @@ def _as_clients_saw_it(requests: Columns, table: RequestTable, platform: Platfor
     """Arrival, first token and end where the client is, not where the LLM is."""
     course, network = platform.course, platform.network
     never = requests["replica"] < 0
-    for name in (
-        "llm_arrival_s",
-        "llm_first_token_s",
-        "llm_end_s",
-        "engine_s",
-        "scheduled_s",
-        "first_token_s",
-    ):
+    for name in ("llm_arrival_s", "llm_first_token_s", "llm_end_s", "engine_s", "scheduled_s", "first_token_s"):
         requests[name][never] = np.nan
     requests["arrival_s"] = course.sent_s.copy()
     elsewhere = course.state > 0
@@ -122,20 +105,29 @@ def _platform_tables(platform: Platform, end_s: float) -> dict[str, Columns]:
         for pod, slot, phase, start, end, node in pods.log
         if start <= end_s
     ]
-    tables["starts"] = _rows(
-        "starts", ("pod", "deployment", "replica", "phase", "start_s", "end_s", "node"), starts
-    )
+    tables["starts"] = _rows("starts", ("pod", "deployment", "replica", "phase", "start_s", "end_s", "node"), starts)
     supply = platform.supply
     if supply is not None:
         supply.settle(end_s)
         tables["nodes"] = _rows(
-            "nodes", ("node", "pool", "gpu", "gpus", "requested_s", "start_s", "ready_s", "end_s", "used_gpu_s"),
+            "nodes",
+            ("node", "pool", "gpu", "gpus", "requested_s", "start_s", "ready_s", "end_s", "used_gpu_s"),
             [
-                (n.node.number, n.node.pool, n.node.gpu, n.node.slots, n.requested_s, supply.runs_from_s(n), n.node.ready_s,
-                 end_s if n.end_s is None else n.end_s, n.used_s)
-                for n in supply.records.values() if supply.runs_from_s(n) <= (end_s if n.end_s is None else n.end_s)
+                (
+                    n.node.number,
+                    n.node.pool,
+                    n.node.gpu,
+                    n.node.slots,
+                    n.requested_s,
+                    supply.runs_from_s(n),
+                    n.node.ready_s,
+                    end_s if n.end_s is None else n.end_s,
+                    n.used_s,
+                )
+                for n in supply.records.values()
+                if supply.runs_from_s(n) <= (end_s if n.end_s is None else n.end_s)
             ],
-        )  # fmt: skip
+        )
     return tables
 
 
@@ -147,23 +139,18 @@ def _rows(table: str, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> 
 
 
 def _stack(tables: list[Columns]) -> Columns:
-    return (
-        {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}
-        if len(tables) > 1
-        else tables[0]
-    )
+    return {name: np.concatenate([t[name] for t in tables]) for name in tables[0]} if len(tables) > 1 else tables[0]
 
 
 def _work(out: Columns, i: int, r: Resolved, c: Mapping[str, Any]) -> None:
-    """What a pod has done, from its counters ``c``, into row ``i``. Ranks work side by side: their busy time is averaged."""
+    """What a pod has done, from its counters ``c``, into row ``i``. Ranks work side by side: their busy time is
+    averaged."""
     ranks = r.config.data_parallel_size
     out["busy_s"][i] = c["busy"] / ranks
     out["prefill_busy_s"][i] = c["prefill_busy"] / ranks
     w, tokens = r.work, c["prefill_tokens"] + c["decode_tokens"]
     pairs, read = c["pairs"] + c["decode_kv"], c["decode_kv"] + c["prefill_kv"]
-    out["flops"][i] = (
-        w.flops_per_token * tokens + w.flops_per_pair * pairs + w.flops_per_sample * c["sampled"]
-    )
+    out["flops"][i] = w.flops_per_token * tokens + w.flops_per_pair * pairs + w.flops_per_sample * c["sampled"]
     moved = weight_bytes(w, tokens / c["steps"]) * c["steps"] if c["steps"] else 0.0  # at the mean batch
     out["bytes"][i] = moved + w.kv_bytes_per_token * read
     out["system_s"][i] = c["area"]

@@ -65,9 +65,7 @@ def run_state(requests: pd.DataFrame) -> RunState:
         )
     shares = [_share(lost, (arrival_s > a) & (arrival_s <= b)) for a, b in pairwise(edges)]
     if min(shares) > _MATERIAL:
-        return RunState(
-            "overloaded", f"it sheds load: {min(shares):.1%} or more of the later requests are lost"
-        )
+        return RunState("overloaded", f"it sheds load: {min(shares):.1%} or more of the later requests are lost")
     peak, peak_s = _backlog(requests, arrivals, horizon_s)
     if peak:
         return RunState("backlogged", f"a queue of {peak:,} requests stood at {peak_s:,.0f} s and drained")
@@ -157,9 +155,7 @@ def _missed(total: pd.Series, each: pd.DataFrame, requests: pd.DataFrame, slo: S
         )
         return f"only {_percent(done)} of requests completed ({lost}; target {_percent(slo.attainment)})"
     over_run = total["attainment"] < slo.attainment
-    row = (
-        each.iloc[int(np.argmin(each["attainment" if over_run else "worst_window"]))] if len(each) else total
-    )
+    row = each.iloc[int(np.argmin(each["attainment" if over_run else "worst_window"]))] if len(each) else total
     name = _limit(row) if len(each) else "completion"
     where = (
         f"in the worst window of {slo.window_s:g} s, from {total['worst_window_start_s']:,.0f} s, "

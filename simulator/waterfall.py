@@ -13,9 +13,7 @@ from simulator.metrics import column, completed
 COLUMNS = ["stage", "part", "start_s", "seconds", "share", "critical"]
 
 
-def waterfall(
-    requests: pd.DataFrame, stages: pd.DataFrame, meta: Mapping[str, Any], percentile: float
-) -> pd.DataFrame:
+def waterfall(requests: pd.DataFrame, stages: pd.DataFrame, meta: Mapping[str, Any], percentile: float) -> pd.DataFrame:
     """A typical request at ``percentile`` of end-to-end latency: where it was, and for how long.
 
     Means over the completed requests whose E2EL is within half a percentile of it (at least 20 of them, where there
@@ -47,12 +45,7 @@ def waterfall(
         seen = ~np.isnan(a) & ~np.isnan(b)
         if seen.any() and (b - a)[seen].any():
             rows.append(
-                (
-                    llm,
-                    phase,
-                    float((a - arrival[chosen])[seen].mean()),
-                    float((b - a)[seen].sum() / len(chosen)),
-                )
+                (llm, phase, float((a - arrival[chosen])[seen].mean()), float((b - a)[seen].sum() / len(chosen)))
             )
     off = {s["name"] for s in meta.get("stages") or [] if s.get("off_critical_path")}
     out = pd.DataFrame(rows, columns=COLUMNS[:4])
@@ -71,12 +64,8 @@ def _of_stages(
     rows = []
     for stage in np.unique(column(mine, "stage")).tolist():
         here = column(mine, "stage") == stage
-        queued, start, end = (
-            column(mine, name)[here] - since[here] for name in ("queued_s", "start_s", "end_s")
-        )
-        rows.append(
-            (names[stage], "queue", float(queued.mean()), float((start - queued).sum() / len(chosen)))
-        )
+        queued, start, end = (column(mine, name)[here] - since[here] for name in ("queued_s", "start_s", "end_s"))
+        rows.append((names[stage], "queue", float(queued.mean()), float((start - queued).sum() / len(chosen))))
         rows.append((names[stage], "service", float(start.mean()), float((end - start).sum() / len(chosen))))
     return [row for row in rows if row[3] > 0]
 
@@ -96,15 +85,18 @@ def stage_table(stages: pd.DataFrame, meta: Mapping[str, Any], duration_s: float
         servers = stage.get("workers", 1) * stage.get("replicas", 1)
         alone = not stage.get("pool") and not stage.get("batch") and duration_s > 0
         some = len(mine) > 0
-        rows.append({
-            "stage": stage["name"], "attempts": len(mine),
-            "failed": float(np.isin(column(mine, "outcome"), (1, 2)).mean()) if some else 0.0,
-            "queue_mean_s": float(queue.mean()) if some else np.nan,
-            "queue_p99_s": float(np.percentile(queue, 99)) if some else np.nan,
-            "service_mean_s": float(service.mean()) if some else np.nan,
-            "service_p99_s": float(np.percentile(service, 99)) if some else np.nan,
-            "utilisation": float(service.sum() / (servers * duration_s)) if alone else np.nan,
-        })  # fmt: skip
+        rows.append(
+            {
+                "stage": stage["name"],
+                "attempts": len(mine),
+                "failed": float(np.isin(column(mine, "outcome"), (1, 2)).mean()) if some else 0.0,
+                "queue_mean_s": float(queue.mean()) if some else np.nan,
+                "queue_p99_s": float(np.percentile(queue, 99)) if some else np.nan,
+                "service_mean_s": float(service.mean()) if some else np.nan,
+                "service_p99_s": float(np.percentile(service, 99)) if some else np.nan,
+                "utilisation": float(service.sum() / (servers * duration_s)) if alone else np.nan,
+            }
+        )
     names = [
         "stage",
         "attempts",

@@ -1,4 +1,5 @@
-"""The explorer: a scenario as a form in a notebook, a preview that follows it, runs in the background, comparison. Nothing else here imports ipywidgets.
+"""The explorer: a scenario as a form in a notebook, a preview that follows it, runs in the background, comparison.
+Nothing else here imports ipywidgets.
 
 from simulator.widgets import explore
 explore("examples/default.yaml")
@@ -34,16 +35,20 @@ CHOICES = "replicas: [1, 2, 3, 4, 6, 8]\nmax_num_batched_tokens: [2048, 8192]\n"
 
 
 def explore(
-    scenario: Scenario | str | Path | None = None, seed: int = 0, dark: bool = False, for_others: bool = False, runs: Runs = Runs("serial"),
-) -> "Explorer":  # fmt: skip
+    scenario: Scenario | str | Path | None = None,
+    seed: int = 0,
+    dark: bool = False,
+    for_others: bool = False,
+    runs: Runs = Runs("serial"),
+) -> "Explorer":
     """The explorer of a scenario, or of the default one; put it last in a cell.
 
     Args:
         scenario: a scenario, or the YAML file of one or of an explorer's state.
         seed: of all random draws.
         dark: whether charts are drawn for a dark page.
-        for_others: whether the page is for visitors: scenarios may name no files of this machine then, and runs are bounded by
-            `simulator.explorer.limits.FOR_OTHERS`.
+        for_others: whether the page is for visitors: scenarios may name no files of this machine then, and runs are
+            bounded by `simulator.explorer.limits.FOR_OTHERS`.
         runs: where capacity searches and plans evaluate; ``Runs("local")`` uses all cores.
 
     Raises ServelabError for a file that is missing or no scenario.
@@ -64,8 +69,8 @@ def _first() -> Scenario:
 
 
 class Explorer(w.VBox):
-    """See `explore`. From Python: ``scenario`` and ``result`` are the draft and the last run, `simulate`, `capacity`, `plan` start
-    a job (``job.wait()`` waits for it), `pin`, `load`, `to_text`."""
+    """See `explore`. From Python: ``scenario`` and ``result`` are the draft and the last run, `simulate`,
+    `capacity`, `plan` start a job (``job.wait()`` waits for it), `pin`, `load`, `to_text`."""
 
     def __init__(self, scenario: Scenario, seed: int, dark: bool, work: Work) -> None:
         self.draft, self._work, self._dark = Draft(scenario, work.files), work, dark
@@ -78,7 +83,14 @@ class Explorer(w.VBox):
         self._editors: dict[Keys, tuple[Field, w.Widget]] = {}
         self._tabs: dict[str, Any] = {}
         self._drawn: set[int] = set()
-        self._seed = w.BoundedIntText(seed, min=0, max=MOST_SEED, description="seed", layout=w.Layout(width="150px"), style={"description_width": "35px"})  # fmt: skip
+        self._seed = w.BoundedIntText(
+            seed,
+            min=0,
+            max=MOST_SEED,
+            description="seed",
+            layout=w.Layout(width="150px"),
+            style={"description_width": "35px"},
+        )
         self._seed.observe(lambda change: self._guarded(self._texts), "value")
         self._area: w.Textarea | None = None
         self._area_text = ""
@@ -92,13 +104,12 @@ class Explorer(w.VBox):
         self._results = w.Tab(layout=_full())
         self._results.layout.display = "none"  # until there is one
         self._results.observe(lambda change: self._guarded(self._draw_tab), "selected_index")
-        left = w.VBox(
-            [self._knobs, self._which, self._panels], layout=w.Layout(width="440px", flex="0 0 440px")
+        left = w.VBox([self._knobs, self._which, self._panels], layout=w.Layout(width="440px", flex="0 0 440px"))
+        right = w.VBox(
+            [self._card, self._fault, self._run_bar, self._results],
+            layout=w.Layout(flex="1 1 520px", min_width="0", padding="0 0 0 16px"),
         )
-        right = w.VBox([self._card, self._fault, self._run_bar, self._results], layout=w.Layout(flex="1 1 520px", min_width="0", padding="0 0 0 16px"))  # fmt: skip
-        body = w.HBox(
-            [left, right], layout=w.Layout(width="100%", flex_flow="row wrap", align_items="flex-start")
-        )
+        body = w.HBox([left, right], layout=w.Layout(width="100%", flex_flow="row wrap", align_items="flex-start"))
         super().__init__([w.HTML(cards.STYLE), self._bar, body], layout=_full())
         self._rebuild()
 
@@ -134,15 +145,15 @@ class Explorer(w.VBox):
     def slider(self, path: str) -> w.Widget:
         """The slider or list at the top of a field. Raises ServelabError for one that has none."""
         found = next(
-            (editor for key, (f, editor) in self._editors.items() if key[0] == "knob" and f.name == path),
-            None,
+            (editor for key, (f, editor) in self._editors.items() if key[0] == "knob" and f.name == path), None
         )
         if found is None:
             raise ServelabError(f"field {path!r} has no slider")
         return found
 
     def load(self, text: str, base_dir: Path | None = None) -> None:
-        """Take a scenario or the state of an explorer from YAML. Raises ServelabError for a faulty one; the draft then stays."""
+        """Take a scenario or the state of an explorer from YAML. Raises ServelabError for a faulty one; the draft
+        then stays."""
         folder = self.draft.base_dir if base_dir is None else base_dir
         state = of_text(text, folder)
         pinned = None
@@ -166,7 +177,8 @@ class Explorer(w.VBox):
         )
 
     def simulate(self) -> Job | None:
-        """Start a simulation of the draft; None while another job runs, or if the draft is faulty (the page says why)."""
+        """Start a simulation of the draft; None while another job runs, or if the draft is faulty (the page says
+        why)."""
         return self._begin(lambda s: self._work.run(s, self.seed))
 
     def capacity(self) -> Job | None:
@@ -174,13 +186,12 @@ class Explorer(w.VBox):
         return self._begin(lambda s: self._work.capacity(s, self.seed))
 
     def plan(self, choices: dict[str, list[Any]] | None = None, claim: Claim | None = None) -> Job | None:
-        """Start to look for the cheapest of ``choices`` that holds as ``claim`` says; those of the page where not given."""
+        """Start to look for the cheapest of ``choices`` that holds as ``claim`` says; those of the page where not
+        given."""
 
         def work(scenario: Scenario) -> Any:
             wanted = mapping_of(self._choices.value, "choices") if choices is None else choices
-            return self._work.plan(
-                scenario, self.seed, wanted, claim or Claim(probability=self._probability.value)
-            )
+            return self._work.plan(scenario, self.seed, wanted, claim or Claim(probability=self._probability.value))
 
         return self._begin(work)
 
@@ -204,18 +215,23 @@ class Explorer(w.VBox):
 
     def _toolbar(self) -> None:
         self._undo = self._button("undo", "undo", "one edit back", lambda: self._history(self.draft.undo))
-        self._redo = self._button(
-            "redo", "repeat", "one edit forward", lambda: self._history(self.draft.redo)
-        )
+        self._redo = self._button("redo", "repeat", "one edit forward", lambda: self._history(self.draft.redo))
         self._preset = w.Dropdown(
-            options=[("start from …", ""), *((name, name) for name in presets())],
-            layout=w.Layout(width="170px"),
+            options=[("start from …", ""), *((name, name) for name in presets())], layout=w.Layout(width="170px")
         )
         self._preset.observe(lambda change: self._take_preset(change["new"]), "value")
-        self._upload = w.FileUpload(accept=".yaml,.yml", description="open", tooltip="a scenario, or the state of an explorer, in YAML", layout=w.Layout(width="100px"))  # fmt: skip
+        self._upload = w.FileUpload(
+            accept=".yaml,.yml",
+            description="open",
+            tooltip="a scenario, or the state of an explorer, in YAML",
+            layout=w.Layout(width="100px"),
+        )
         self._upload.observe(lambda change: self._take_upload(), "value")
         self._download = w.HTML()
-        self._bar = w.HBox([self._preset, self._undo, self._redo, self._upload, self._download, self._seed], layout=w.Layout(flex_flow="row wrap", align_items="center"))  # fmt: skip
+        self._bar = w.HBox(
+            [self._preset, self._undo, self._redo, self._upload, self._download, self._seed],
+            layout=w.Layout(flex_flow="row wrap", align_items="center"),
+        )
 
     def _history(self, step: Callable[[], None]) -> None:
         step()
@@ -233,9 +249,7 @@ class Explorer(w.VBox):
             self._upload.value = ()
 
     def _button(self, text: str, icon: str, tip: str, call: Callable[[], Any], style: str = "") -> w.Button:
-        made = w.Button(
-            description=text, icon=icon, tooltip=tip, button_style=style, layout=w.Layout(width="auto")
-        )
+        made = w.Button(description=text, icon=icon, tooltip=tip, button_style=style, layout=w.Layout(width="auto"))
         made.on_click(lambda _: self._guarded(call))
         return made
 
@@ -375,18 +389,31 @@ class Explorer(w.VBox):
             self._button("plan", "search", "the cheapest of the choices below that holds the SLO", self.plan),
         ]
         self._stop = self._button("cancel", "stop", "what is reached is kept", self.cancel, "warning")
-        self._pin = self._button(
-            "pin", "thumb-tack", "keep the last run as A, to compare the next ones with", self.pin
-        )
+        self._pin = self._button("pin", "thumb-tack", "keep the last run as A, to compare the next ones with", self.pin)
         self._bar_done = w.FloatProgress(0, min=0, max=1, layout=w.Layout(width="220px", display="none"))
         self._says = w.HTML()
         self._choices = w.Textarea(CHOICES, layout=w.Layout(width="420px", height="64px"))
-        self._probability = w.BoundedFloatText(0.9, min=0.5, max=0.99, step=0.05, description="holds in a share of", style={"description_width": "120px"}, layout=w.Layout(width="220px"))  # fmt: skip
-        asked = w.Accordion([w.VBox([self._choices, self._probability])], titles=("choices of a plan: fields and values",), layout=w.Layout(width="460px"))  # fmt: skip
-        self._run_bar = w.VBox([
-            w.HBox([*self._go, self._stop, self._pin], layout=w.Layout(flex_flow="row wrap")),
-            w.HBox([self._bar_done, self._says], layout=w.Layout(align_items="center")), asked,
-        ])  # fmt: skip
+        self._probability = w.BoundedFloatText(
+            0.9,
+            min=0.5,
+            max=0.99,
+            step=0.05,
+            description="holds in a share of",
+            style={"description_width": "120px"},
+            layout=w.Layout(width="220px"),
+        )
+        asked = w.Accordion(
+            [w.VBox([self._choices, self._probability])],
+            titles=("choices of a plan: fields and values",),
+            layout=w.Layout(width="460px"),
+        )
+        self._run_bar = w.VBox(
+            [
+                w.HBox([*self._go, self._stop, self._pin], layout=w.Layout(flex_flow="row wrap")),
+                w.HBox([self._bar_done, self._says], layout=w.Layout(align_items="center")),
+                asked,
+            ]
+        )
         self._idle(True)
 
     def _idle(self, idle: bool) -> None:
@@ -415,9 +442,7 @@ class Explorer(w.VBox):
         if p.fraction is not None:
             self._bar_done.value = p.fraction
         left = "" if p.remaining_s is None else f", {cards.duration(p.remaining_s)} to go"
-        self._says.value = (
-            f'<span class="sl-note">{escape(p.text)} ({cards.duration(p.elapsed_s)}{left})</span>'
-        )
+        self._says.value = f'<span class="sl-note">{escape(p.text)} ({cards.duration(p.elapsed_s)}{left})</span>'
 
     def _ended(self, job: Job, then: Callable[[Outcome], None] | None) -> None:
         self._says.value = f'<span class="sl-note">{job.status}</span>'
@@ -461,9 +486,7 @@ class Explorer(w.VBox):
         self._results.titles = titles = list(self._tabs)
         self._results.layout.display = ""
         last = self.outcome is self.search
-        self._results.selected_index = (
-            len(titles) - 1 if last else titles.index(COMPARED) if COMPARED in titles else 0
-        )
+        self._results.selected_index = len(titles) - 1 if last else titles.index(COMPARED) if COMPARED in titles else 0
         self._draw_tab()
 
     def _draw_tab(self) -> None:
@@ -515,13 +538,7 @@ def _close(widget: w.Widget) -> None:
 def _slider(f: Field) -> w.Widget:
     """A knob, its label above it."""
     made = _bare_slider(
-        f,
-        {
-            "description": f.label,
-            "style": {"description_width": "100%"},
-            "layout": _full(),
-            "tooltip": f.help,
-        },
+        f, {"description": f.label, "style": {"description_width": "100%"}, "layout": _full(), "tooltip": f.help}
     )
     made.add_class("sl-knob")
     return made
@@ -530,9 +547,7 @@ def _slider(f: Field) -> w.Widget:
 def _bare_slider(f: Field, more: dict[str, Any]) -> w.Widget:
     if f.path[-1] == "rate_rps":
         at = math.log10(f.value)
-        return w.FloatLogSlider(
-            f.value, base=10, min=at - 1.5, max=at + 1.5, step=0.01, readout_format=".3g", **more
-        )
+        return w.FloatLogSlider(f.value, base=10, min=at - 1.5, max=at + 1.5, step=0.01, readout_format=".3g", **more)
     if f.path[-1] == "replicas":
         return w.IntSlider(f.value, min=min(1, f.value), max=max(16, 4 * f.value), **more)
     if f.path[-1] in LADDERS:
@@ -544,8 +559,11 @@ def _bare_slider(f: Field, more: dict[str, Any]) -> w.Widget:
 
 def _input(f: Field) -> w.Widget:
     more: dict[str, Any] = {
-        "description": f.label, "style": NARROW, "layout": _full(), "tooltip": f"{f.help} {f.limits}".strip()
-    }  # fmt: skip
+        "description": f.label,
+        "style": NARROW,
+        "layout": _full(),
+        "tooltip": f"{f.help} {f.limits}".strip(),
+    }
     if f.kind == "boolean":
         return w.Checkbox(bool(f.value), indent=False, **{**more, "style": {}})
     if f.kind == "choice":

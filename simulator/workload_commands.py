@@ -34,7 +34,12 @@ DESCRIPTIONS = (Format.inference_perf, Format.guidellm, Format.prometheus)
 def fit_workload(
     file: Annotated[Path, typer.Argument(help="a trace, or the description of a workload", metavar="FILE")],
     format: Annotated[Format, typer.Option(help="what the file is; auto tells traces by their columns")] = Format.auto,
-    columns: Annotated[str | None, typer.Option(help="of an access_log: what it calls them, as YAML: '{time: ts, prompt_tokens: in, output_tokens: out}'")] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            help="of an access_log: what it calls them, as YAML: '{time: ts, prompt_tokens: in, output_tokens: out}'"
+        ),
+    ] = None,
     max_bad_share: Annotated[float, typer.Option(min=0, max=1, help="share of rows that may be left out")] = 0.0,
     duration_s: Annotated[float | None, typer.Option(help="seconds that were watched; needed for prometheus")] = None,
     earlier: Annotated[Path | None, typer.Option(help="prometheus: the scrape before")] = None,
@@ -43,7 +48,7 @@ def fit_workload(
     overwrite: Annotated[bool, typer.Option(help="replace existing files")] = False,
     seed: Annotated[int, typer.Option(min=0, help="of the sample that is compared with the trace")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="print workload, quality and notes as JSON")] = False,
-) -> None:  # fmt: skip
+) -> None:
     """Give a generator for a trace, and show how well it fits; or map what another tool describes."""
     try:
         for path in (out, report):
@@ -53,9 +58,7 @@ def fit_workload(
             mapping, notes = _described(file, format, earlier, duration_s)
             quality = None
         else:
-            mapping, notes, quality = _fitted(
-                file, format.value, columns, max_bad_share, duration_s, seed, report
-            )
+            mapping, notes, quality = _fitted(file, format.value, columns, max_bad_share, duration_s, seed, report)
         text = _yaml(file, mapping, notes)
         if out is not None:
             out.write_text(text, encoding="utf-8")
@@ -116,15 +119,8 @@ def _fitted(
 
 
 def _yaml(file: Path, mapping: dict[str, Any], notes: list[str]) -> str:
-    head = [
-        f"# Made from {file.name} on {dt.date.today()} by servelab fit-workload.",
-        *(f"# {note}" for note in notes),
-    ]
-    return (
-        "\n".join(head)
-        + "\n"
-        + yaml.safe_dump({"workload": mapping}, sort_keys=False, default_flow_style=None)
-    )
+    head = [f"# Made from {file.name} on {dt.date.today()} by servelab fit-workload.", *(f"# {note}" for note in notes)]
+    return "\n".join(head) + "\n" + yaml.safe_dump({"workload": mapping}, sort_keys=False, default_flow_style=None)
 
 
 def _show(quality: Any) -> None:

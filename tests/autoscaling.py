@@ -11,13 +11,7 @@ UNREADY, MISSING = "unready", "missing"
 def pods(*values, metric="concurrency"):
     """A pod for each value; "unready" and "missing" for pods that are not ready, or have no value yet."""
     return tuple(
-        PodReading(
-            i,
-            0.0,
-            v != UNREADY,
-            None if v == UNREADY else 0.0,
-            {} if v in (UNREADY, MISSING) else {metric: v},
-        )
+        PodReading(i, 0.0, v != UNREADY, None if v == UNREADY else 0.0, {} if v in (UNREADY, MISSING) else {metric: v})
         for i, v in enumerate(values)
     )
 
@@ -35,8 +29,6 @@ def run(scaler, start, loads, metric="concurrency"):
     replicas, out = start, []
     for i, load in enumerate(loads):
         values = [load / replicas] * replicas if replicas else []
-        replicas = scaler.decide(
-            reading(i * scaler.period_s, replicas, values, metric, **{metric: load})
-        ).replicas
+        replicas = scaler.decide(reading(i * scaler.period_s, replicas, values, metric, **{metric: load})).replicas
         out.append(replicas)
     return out

@@ -1,4 +1,5 @@
-"""Examples of a page, found by Sybil: Python and shell blocks run in order in the current folder; blocks that are files are written."""
+"""Examples of a page, found by Sybil: Python and shell blocks run in order in the current folder; blocks that are
+files are written."""
 
 import re
 import shlex

@@ -31,27 +31,26 @@ def sweep_table() -> pd.DataFrame:
             for seed in (0, 1):
                 error = "llama-3.1-8b does not fit on one l4" if gpu == "l4" and replicas == 1 else ""
                 p99 = 0.9 / speed / replicas**0.7 * rng.uniform(0.97, 1.03)
-                figures = {"meets": p99 < 0.1, "tpot_s_p99": p99, "usd_per_hour": (1 + speed / 3) * replicas,
-                           "attainment": min(1.0, 0.05 / p99 + 0.5)}  # fmt: skip
+                figures = {
+                    "meets": p99 < 0.1,
+                    "tpot_s_p99": p99,
+                    "usd_per_hour": (1 + speed / 3) * replicas,
+                    "attainment": min(1.0, 0.05 / p99 + 0.5),
+                }
                 rows.append(
-                    {"gpu": gpu, "replicas": replicas, "seed": seed, "error": error}
-                    | ({} if error else figures)
+                    {"gpu": gpu, "replicas": replicas, "seed": seed, "error": error} | ({} if error else figures)
                 )
     return pd.DataFrame(rows)
 
 
 def _cdf() -> Any:
     q = run().requests
-    return charts.latency_cdf(
-        {"TTFT": (q["first_token_s"] - q["arrival_s"]).to_numpy()}, "TTFT", 0.5, 0.99, ABOUT
-    )
+    return charts.latency_cdf({"TTFT": (q["first_token_s"] - q["arrival_s"]).to_numpy()}, "TTFT", 0.5, 0.99, ABOUT)
 
 
 def _cdfs() -> Any:
     rng = np.random.default_rng(0)
-    series = {
-        name: rng.lognormal(m, 0.8, 2000) for name, m in (("chat", -1.0), ("search", 0.0), ("batch", 1.2))
-    }
+    series = {name: rng.lognormal(m, 0.8, 2000) for name, m in (("chat", -1.0), ("search", 0.0), ("batch", 1.2))}
     return charts.latency_cdf(series, "E2EL", 5.0, 0.95, ABOUT)
 
 
@@ -67,21 +66,14 @@ def _scaled() -> Any:
     instances = pd.DataFrame(
         {"deployment": [0, 0, 0, 0], "start_s": [0.0, 0.0, 9.3, 12.1], "end_s": [end, 22.0, end, 27.5]}
     )
-    return charts.timeline(
-        r.requests, r.timeline, r.good(), 0.99, None, ABOUT, instances=instances, brush=True
-    )
+    return charts.timeline(r.requests, r.timeline, r.good(), 0.99, None, ABOUT, instances=instances, brush=True)
 
 
 def curve() -> pd.DataFrame:
     rate = np.array([2.0, 5, 8, 10, 12, 13, 14, 15, 16])
     p99 = 0.018 + 0.004 * rate / 12 + 0.02 * np.maximum(0, rate - 11.5) ** 1.6
     return pd.DataFrame(
-        {
-            "rate_rps": rate,
-            "tpot_s_p99": p99,
-            "meets": p99 < 0.05,
-            "throughput_tok_s": 180 * np.minimum(rate, 13.6),
-        }
+        {"rate_rps": rate, "tpot_s_p99": p99, "meets": p99 < 0.05, "throughput_tok_s": 180 * np.minimum(rate, 13.6)}
     )
 
 
@@ -102,33 +94,46 @@ def _ledger() -> Any:
 
 def _pareto() -> Any:
     rng = np.random.default_rng(4)
-    frame = pd.DataFrame({"design": [f"{n} x h100" for n in range(2, 12)], "usd_per_hour": np.arange(2, 12) * 2.5,
-                          "tpot_s_p99": 0.2 / np.arange(2, 12) * rng.uniform(0.8, 1.5, 10), "status": ["misses"] * 4 + ["best"] + ["dearer"] * 5,
-                          "pareto": rng.random(10) > 0.4})  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "design": [f"{n} x h100" for n in range(2, 12)],
+            "usd_per_hour": np.arange(2, 12) * 2.5,
+            "tpot_s_p99": 0.2 / np.arange(2, 12) * rng.uniform(0.8, 1.5, 10),
+            "status": ["misses"] * 4 + ["best"] + ["dearer"] * 5,
+            "pareto": rng.random(10) > 0.4,
+        }
+    )
     return charts.pareto(frame, limit_s=0.05, about=ABOUT)
 
 
 def _tornado() -> Any:
-    table = pd.DataFrame({"field": ["step_time_factor", "traffic", "max_num_batched_tokens", "max_num_seqs"], "low": [0.8, 1.0, 2048, 128],
-                          "high": [1.25, 1.3, 16384, 512], "at_low": [0.031, 0.0402, 0.036, 0.0402], "at_high": [0.062, 0.055, 0.049, 0.0402],
-                          "base": 0.0402, "unit": "s"})  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "field": ["step_time_factor", "traffic", "max_num_batched_tokens", "max_num_seqs"],
+            "low": [0.8, 1.0, 2048, 128],
+            "high": [1.25, 1.3, 16384, 512],
+            "at_low": [0.031, 0.0402, 0.036, 0.0402],
+            "at_high": [0.062, 0.055, 0.049, 0.0402],
+            "base": 0.0402,
+            "unit": "s",
+        }
+    )
     return charts.tornado(table, "p99 TPOT", ABOUT)
 
 
 def _volume() -> pd.DataFrame:
     at = np.linspace(0.2, 12, 100)
-    return pd.concat([
-        pd.DataFrame({"tokens": at, "line": "own GPUs", "value": 2500.0 * np.ceil(at / 4)}),
-        pd.DataFrame({"tokens": at, "line": "API", "value": 900.0 * at}),
-    ])  # fmt: skip
+    return pd.concat(
+        [
+            pd.DataFrame({"tokens": at, "line": "own GPUs", "value": 2500.0 * np.ceil(at / 4)}),
+            pd.DataFrame({"tokens": at, "line": "API", "value": 900.0 * at}),
+        ]
+    )
 
 
 def _lines() -> Any:
     at = np.geomspace(0.5, 16, 30)
-    both = [
-        pd.DataFrame({"load": at, "line": n, "value": v})
-        for n, v in (("own GPUs", 6 / at), ("API", 0 * at + 0.9))
-    ]
+    both = [pd.DataFrame({"load": at, "line": n, "value": v}) for n, v in (("own GPUs", 6 / at), ("API", 0 * at + 0.9))]
     return charts.lines(
         pd.concat(both),
         "load",
@@ -144,9 +149,7 @@ def _lines() -> Any:
 def _fan() -> Any:
     n = np.arange(2, 9)
     frame = pd.DataFrame({"replicas": n, "median": 200 / n, "low": 140 / n, "high": 330 / n})
-    return charts.fan(
-        frame, "replicas", "replicas", "TPOT p99 [ms]", "How sure: latency over fleet size", 50.0, ABOUT
-    )
+    return charts.fan(frame, "replicas", "replicas", "TPOT p99 [ms]", "How sure: latency over fleet size", 50.0, ABOUT)
 
 
 def _against() -> Any:
@@ -174,18 +177,29 @@ def _against() -> Any:
 
 def _pairs() -> Any:
     rng = np.random.default_rng(6)
-    groups = {f"{rate} request/s": {"measured": [rng.lognormal(-2 + rate / 8, 0.6, 500) for _ in range(2)],
-                                    "simulated": [rng.lognormal(-1.95 + rate / 8, 0.6, 500)]} for rate in (2, 8, 16)}  # fmt: skip
+    groups = {
+        f"{rate} request/s": {
+            "measured": [rng.lognormal(-2 + rate / 8, 0.6, 500) for _ in range(2)],
+            "simulated": [rng.lognormal(-1.95 + rate / 8, 0.6, 500)],
+        }
+        for rate in (2, 8, 16)
+    }
     return charts.paired_cdf(groups, "TTFT", ABOUT)
 
 
 def _waterfall() -> Any:
-    parts = (("gateway", "queue", 0.0, 0.004), ("gateway", "service", 0.004, 0.01), ("llm", "queue", 0.014, 0.05), ("llm", "front end", 0.064, 0.01),
-             ("llm", "prefill", 0.074, 0.09), ("llm", "decode", 0.164, 0.5), ("guardrail", "service", 0.664, 0.08), ("audit log", "service", 0.664, 0.16))  # fmt: skip
-    frame = pd.DataFrame(parts, columns=["stage", "part", "start_s", "seconds"])
-    return charts.waterfall(
-        frame.assign(share=frame["seconds"] / 0.744, critical=frame["stage"] != "audit log"), ABOUT
+    parts = (
+        ("gateway", "queue", 0.0, 0.004),
+        ("gateway", "service", 0.004, 0.01),
+        ("llm", "queue", 0.014, 0.05),
+        ("llm", "front end", 0.064, 0.01),
+        ("llm", "prefill", 0.074, 0.09),
+        ("llm", "decode", 0.164, 0.5),
+        ("guardrail", "service", 0.664, 0.08),
+        ("audit log", "service", 0.664, 0.16),
     )
+    frame = pd.DataFrame(parts, columns=["stage", "part", "start_s", "seconds"])
+    return charts.waterfall(frame.assign(share=frame["seconds"] / 0.744, critical=frame["stage"] != "audit log"), ABOUT)
 
 
 def _loads() -> Any:
@@ -202,18 +216,14 @@ def _loads() -> Any:
         "vLLM",
     )
     rows = [
-        pd.DataFrame({"policy": n, "load": load, "e2el": (0.5 + load**1.5) * (10 - k)})
-        for k, n in enumerate(names)
+        pd.DataFrame({"policy": n, "load": load, "e2el": (0.5 + load**1.5) * (10 - k)}) for k, n in enumerate(names)
     ]
     return charts.over_load(pd.concat(rows), "e2el", "p99 end-to-end latency [s]", 20.0, True, ABOUT)
 
 
 def _arrivals() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(7)
-    return {
-        "poisson": np.cumsum(rng.exponential(0.1, 20_000)),
-        "bursty": np.cumsum(rng.gamma(0.25, 0.4, 20_000)),
-    }
+    return {"poisson": np.cumsum(rng.exponential(0.1, 20_000)), "bursty": np.cumsum(rng.gamma(0.25, 0.4, 20_000))}
 
 
 def _lengths() -> dict[str, np.ndarray]:
@@ -248,7 +258,9 @@ GALLERY: dict[str, Callable[[], Any]] = {
     "ledger_bars": _ledger,
     "bill_bars": lambda: charts.bill_bars(bill(run()), 0.25, ABOUT),
     "tornado": _tornado,
-    "break_even": lambda: charts.break_even(_volume(), "tokens", "tokens a month [billion]", "cost [USD/month]", about=ABOUT),
+    "break_even": lambda: charts.break_even(
+        _volume(), "tokens", "tokens a month [billion]", "cost [USD/month]", about=ABOUT
+    ),
     "lines": _lines,
     "fan": _fan,
     "group_bars": lambda: charts.group_bars(run().breakdown("window", 10.0), "ttft_s_p99", 0.5, ABOUT),
@@ -259,5 +271,5 @@ GALLERY: dict[str, Callable[[], Any]] = {
     "burstiness": lambda: charts.burstiness(_arrivals(), ABOUT),
     "length_cdf": lambda: charts.length_cdf(_lengths(), "prompt", ABOUT),
     "fit_sheet": lambda: charts.fit_sheet(*(_Table(a, k) for k, a in enumerate(_arrivals().values()))),
-}  # fmt: skip
+}
 HELPERS = {"enable", "save", "signed", "to_svg", "interactive"}

@@ -13,7 +13,8 @@ FOLDER = Path(__file__).parents[1] / "notebooks"
 def executed(name: str, **parameters: Any) -> nbformat.NotebookNode:
     """The notebook after running all cells under ``parameters``.
 
-    Raises KeyError for a parameter that its parameters cell does not have, papermill.PapermillExecutionError where a cell fails.
+    Raises KeyError for a parameter that its parameters cell does not have, papermill.PapermillExecutionError where a
+    cell fails.
     """
     known = papermill.inspect_notebook(str(FOLDER / name))
     for key in parameters:

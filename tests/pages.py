@@ -68,8 +68,17 @@ def served(command: list[str], port: int, folder: Path, **environment: str) -> I
 def lab(folder: Path) -> Any:
     """JupyterLab on the notebooks of ``folder``."""
     port = _port()
-    command = ["jupyter", "lab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
-               f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder}", "--allow-root"]  # fmt: skip
+    command = [
+        "jupyter",
+        "lab",
+        "--no-browser",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        "--ServerApp.port_retries=0",
+        f"--IdentityProvider.token={TOKEN}",
+        f"--ServerApp.root_dir={folder}",
+        "--allow-root",
+    ]
     return served(command, port, folder)
 
 
@@ -79,14 +88,7 @@ def app(folder: Path) -> Any:
     flags = re.search(r"^APP := ((?:.*\\\n)*.*)", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert flags is not None
     options = flags.group(1).replace("\\\n", " ").split()
-    command = [
-        "voila",
-        "notebooks/app/planner.ipynb",
-        "--no-browser",
-        f"--port={port}",
-        f"--token={TOKEN}",
-        *options,
-    ]
+    command = ["voila", "notebooks/app/planner.ipynb", "--no-browser", f"--port={port}", f"--token={TOKEN}", *options]
     return served(command, port, folder, JUPYTER_PATH="notebooks/app")
 
 

@@ -4,13 +4,7 @@ import pytest
 from trace_files import COLUMNS, LOG, SEED, file, lines, packed, same
 
 from simulator.errors import ServelabError
-from simulator.workload import (
-    LogColumns,
-    TraceWarning,
-    TraceWorkload,
-    generate,
-    read_trace,
-)
+from simulator.workload import LogColumns, TraceWarning, TraceWorkload, generate, read_trace
 
 
 def test_access_log_sorts_and_understands_offsets(tmp_path):
@@ -29,9 +23,12 @@ def test_access_log_of_json_lines(tmp_path):
         {"ts": 1700000000000, "usage": {"prompt_tokens": 8, "completion_tokens": 4}, "limit": 4},
     ]
     columns = LogColumns(
-        time="ts", time_unit="ms", prompt_tokens="usage.prompt_tokens",
-        output_tokens="usage.completion_tokens", max_tokens="limit",
-    )  # fmt: skip
+        time="ts",
+        time_unit="ms",
+        prompt_tokens="usage.prompt_tokens",
+        output_tokens="usage.completion_tokens",
+        max_tokens="limit",
+    )
     path = file(tmp_path, lines(records), "a.jsonl")
     table = read_trace(path, "access_log", columns=columns)
     assert table.arrival_s.tolist() == [0.0, 2.5] and table.prompt_tokens.tolist() == [8, 7]
@@ -46,10 +43,7 @@ def test_access_log_of_json_lines(tmp_path):
 def test_access_log_in_the_format_of_nginx(tmp_path):
     text = "t,p,o\n01/Jun/2024:12:00:00 +0200,5,6\n01/Jun/2024:10:00:01 +0000,7,8\n"
     columns = LogColumns(time="t", prompt_tokens="p", output_tokens="o", time_format="%d/%b/%Y:%H:%M:%S %z")
-    assert read_trace(file(tmp_path, text, "n.csv"), "access_log", columns=columns).arrival_s.tolist() == [
-        0.0,
-        1.0,
-    ]
+    assert read_trace(file(tmp_path, text, "n.csv"), "access_log", columns=columns).arrival_s.tolist() == [0.0, 1.0]
 
 
 def test_clock_changes_need_a_time_zone(tmp_path):
@@ -75,9 +69,13 @@ def test_clock_changes_need_a_time_zone(tmp_path):
         (LOG.replace(";200;", ";many;"), {}, "row 2: in must be a whole number up to 2147483647, got 'many'"),
         (LOG.replace("12:00:00", "late"), {}, "row 2: when must be a time such as .*, got '2024-06-01Tlate'"),
         (LOG.splitlines()[0] + "\n", {}, "the trace has no rows"),
-        ('{"when": 1, "usage": {"in": 2, "out": 3}}\n', {"prompt_tokens": "usage.inn"}, r"no column 'usage.inn' \(did you mean 'usage.in'\?\)"),
+        (
+            '{"when": 1, "usage": {"in": 2, "out": 3}}\n',
+            {"prompt_tokens": "usage.inn"},
+            r"no column 'usage.inn' \(did you mean 'usage.in'\?\)",
+        ),
     ],
-)  # fmt: skip
+)
 def test_bad_log_is_refused(tmp_path, text, columns, says):
     with pytest.raises(ServelabError, match=says):
         read_trace(file(tmp_path, text, "a.log"), "access_log", columns=COLUMNS.model_copy(update=columns))

@@ -1,7 +1,7 @@
 """The rows that `make accuracy` measured, judged again: what docs/accuracy.md says of real vLLM on CPUs.
 
-A figure holds if its error is at most 5 % (p99: 10 %) or what repeats of the measurement differ, whichever is larger. Those
-that do not hold are named here, as in the docs: a test that lets them pass silently would be worth nothing.
+A figure holds if its error is at most 5 % (p99: 10 %) or what repeats of the measurement differ, whichever is larger.
+Those that do not hold are named here, as in the docs: a test that lets them pass silently would be worth nothing.
 """
 
 from pathlib import Path

@@ -46,7 +46,7 @@ RENEWAL = [
     ({"kind": "gamma", "cv": 2.5}, 2.5, stats.gamma(1 / 6.25, scale=6.25)),
     ({"kind": "weibull", "shape": 0.7}, weibull_cv(0.7), stats.weibull_min(0.7, scale=1 / gamma(1 + 1 / 0.7))),
     ({"kind": "weibull", "shape": 2.0}, weibull_cv(2.0), stats.weibull_min(2.0, scale=1 / gamma(1.5))),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("config", "cv", "law"), RENEWAL, ids=[str(c) for c, _, _ in RENEWAL])
@@ -58,9 +58,7 @@ def test_renewal_process(config, cv, law):
     assert process(rate_rps=rate, **config).variation() == pytest.approx(cv, rel=1e-9)
     assert len(arrival_s) == pytest.approx(N, abs=4 * cv * np.sqrt(N) + 1)
     assert interval.mean() == pytest.approx(1, abs=4 * cv / np.sqrt(n))
-    draws = law.rvs(
-        size=(50, n), random_state=2
-    )  # the spread of the estimate has no simple form for all laws
+    draws = law.rvs(size=(50, n), random_state=2)  # the spread of the estimate has no simple form for all laws
     spread = (draws.std(axis=1) / draws.mean(axis=1)).std()
     assert interval.std() / interval.mean() == pytest.approx(cv, abs=4 * spread)
     for lag in (1, 2, 10):
@@ -85,9 +83,7 @@ def test_constant():
 def test_users_become_a_rate():
     users = {"active_users": 600.0, "requests_per_user_per_minute": 0.5, "peak_factor": 2.0}
     assert process(kind="poisson", users=users).mean_rps == 10.0
-    assert np.array_equal(
-        arrivals(100.0, kind="poisson", users=users), arrivals(100.0, kind="poisson", rate_rps=10.0)
-    )
+    assert np.array_equal(arrivals(100.0, kind="poisson", users=users), arrivals(100.0, kind="poisson", rate_rps=10.0))
 
 
 def expected(function, horizon_s):
@@ -122,7 +118,10 @@ def test_two_points_at_one_time_make_a_step():
 
 
 def test_spikes_multiply():
-    spikes = [{"start_s": 100.0, "duration_s": 50.0, "factor": 10.0}, {"start_s": 140.0, "duration_s": 20.0, "factor": 0.5}]  # fmt: skip
+    spikes = [
+        {"start_s": 100.0, "duration_s": 50.0, "factor": 10.0},
+        {"start_s": 140.0, "duration_s": 20.0, "factor": 0.5},
+    ]
     config = {"kind": "profile", "points": [[0.0, 4.0]], "spikes": spikes}
 
     def rate(t):
@@ -172,8 +171,11 @@ def test_superposition_of_poisson_classes_is_poisson():
     rates = (1.0, 3.0, 6.0)
     table = synthetic(
         requests=N,
-        classes=[{"name": f"c{i}", "priority": i, "arrivals": {"kind": "poisson", "rate_rps": r}} for i, r in enumerate(rates)],
-    )  # fmt: skip
+        classes=[
+            {"name": f"c{i}", "priority": i, "arrivals": {"kind": "poisson", "rate_rps": r}}
+            for i, r in enumerate(rates)
+        ],
+    )
     assert len(table) == N
     interval = np.diff(table.arrival_s)
     assert stats.kstest(interval, "expon", args=(0, 0.1)).pvalue > 0.001
@@ -182,10 +184,7 @@ def test_superposition_of_poisson_classes_is_poisson():
 
 
 def test_requests_are_the_first_of_the_merged_stream():
-    classes = [
-        {"name": "a"},
-        {"name": "b", "priority": 1, "arrivals": {"kind": "gamma", "cv": 4.0, "rate_rps": 2.0}},
-    ]
+    classes = [{"name": "a"}, {"name": "b", "priority": 1, "arrivals": {"kind": "gamma", "cv": 4.0, "rate_rps": 2.0}}]
     for wanted in (1, 10, 1000):
         few, many = synthetic(requests=wanted, classes=classes), synthetic(requests=3000, classes=classes)
         assert np.array_equal(few.arrival_s, many.arrival_s[:wanted])
@@ -246,9 +245,7 @@ CLASSES_OF_2M = [
 ]
 
 
-@pytest.mark.parametrize(
-    "classes", CLASSES_OF_2M, ids=["poisson", "gamma", "weibull", "constant", "diurnal", "three"]
-)
+@pytest.mark.parametrize("classes", CLASSES_OF_2M, ids=["poisson", "gamma", "weibull", "constant", "diurnal", "three"])
 def test_two_million_requests_in_under_five_seconds(classes):
     began = time.perf_counter()
     table = synthetic(requests=2_000_000, classes=classes)
@@ -277,12 +274,15 @@ def test_same_seed_same_table():
         ({"kind": "profile", "points": [[0.0, 5.0], [9.0, 1.0], [8.0, 1.0]]}, "must not fall, got 8.0 after 9.0"),
         ({"kind": "profile", "points": [[0.0, -5.0]]}, "greater than or equal to 0"),
         ({"kind": "profile", "points": [[0.0, 0.0]]}, "at least one rate must be greater than 0"),
-        ({"kind": "profile", "points": [[0.0, 1.0], [9.0, 1.0]], "period_s": 9.0}, r"behind the last point \(9.0 s\), got 9.0"),
+        (
+            {"kind": "profile", "points": [[0.0, 1.0], [9.0, 1.0]], "period_s": 9.0},
+            r"behind the last point \(9.0 s\), got 9.0",
+        ),
         ({"kind": "diurnal", "rate_rps": 1.0, "peak_to_mean": 2.5}, "less than or equal to 2"),
         ({"kind": "diurnal", "rate_rps": 1.0, "peak_to_mean": 1.0, "day_factors": [1.0] * 6}, "at least 7 items"),
         ({"kind": "diurnal", "rate_rps": 1.0, "peak_to_mean": 1.0, "day_factors": [0.0] * 7}, "add up to more than 0"),
     ],
-)  # fmt: skip
+)
 def test_bad_arrivals_are_refused(config, says):
     with pytest.raises(ValidationError, match=says):
         process(**config)
@@ -293,19 +293,29 @@ def test_bad_arrivals_are_refused(config, says):
     [
         ({"classes": []}, ValidationError, "at least 1 item"),
         ({"classes": [{}, {}]}, ValidationError, "two classes are named 'traffic'"),
-        ({"duration_s": 5.0}, ValidationError, "exactly one of duration_s and requests, got duration_s=5.0, requests=2000"),
+        (
+            {"duration_s": 5.0},
+            ValidationError,
+            "exactly one of duration_s and requests, got duration_s=5.0, requests=2000",
+        ),
         ({"classes": [{"correlation": 1.0}]}, ValidationError, "less than 1"),
         ({"requests": None, "duration_s": 1e-6}, ServelabError, "no request arrives within duration_s 1e-06"),
         (
             {"classes": [{"arrivals": {"kind": "profile", "points": [[0.0, 1.0], [10.0, 0.0]]}}]},
-            ServelabError, "do not reach 2000 requests",
+            ServelabError,
+            "do not reach 2000 requests",
         ),
         (
-            {"requests": None, "duration_s": 1e9, "classes": [{"arrivals": {"kind": "profile", "points": [[0.0, 1e-9]], "period_s": 1e-3}}]},
-            ServelabError, r"period_s 0.001 repeats 1000000000000 times .* at most 5000000 times",
+            {
+                "requests": None,
+                "duration_s": 1e9,
+                "classes": [{"arrivals": {"kind": "profile", "points": [[0.0, 1e-9]], "period_s": 1e-3}}],
+            },
+            ServelabError,
+            r"period_s 0.001 repeats 1000000000000 times .* at most 5000000 times",
         ),
     ],
-)  # fmt: skip
+)
 def test_bad_synthetic_is_refused(changes, error, says):
     with pytest.raises(error, match=says):
         synthetic(**changes)

@@ -30,9 +30,7 @@ def test_hpa_down_window_is_the_highest_of_it():
 
 
 def policies(*of, select="max", rule=ScaleUp):
-    return rule(
-        policies=[dict(zip(("type", "value", "period_s"), p, strict=True)) for p in of], select=select
-    )
+    return rule(policies=[dict(zip(("type", "value", "period_s"), p, strict=True)) for p in of], select=select)
 
 
 @pytest.mark.parametrize(

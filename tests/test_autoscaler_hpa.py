@@ -4,12 +4,7 @@ import pytest
 from autoscaling import MISSING, UNREADY, config, pods, reading
 
 from simulator.cluster.autoscaler import PodReading, make_autoscaler
-from simulator.cluster.autoscaler.hpa import (
-    average_replicas,
-    largest,
-    pods_replicas,
-    value_replicas,
-)
+from simulator.cluster.autoscaler.hpa import average_replicas, largest, pods_replicas, value_replicas
 
 
 @pytest.mark.parametrize(
@@ -26,12 +21,7 @@ from simulator.cluster.autoscaler.hpa import (
         ([300, 0], 100, 2, 3),  # mean 150: 1.5 * 2 = 3
         ([0, 0], 100, 2, 0),  # nothing at all (the bounds come later)
         # unready pods count 0 on a scale-up
-        (
-            [200, 200, UNREADY],
-            100,
-            3,
-            4,
-        ),  # ratio 2; (200 + 200 + 0) / 3 = 133.333 -> 1.33333 * 3 = 3.99999 -> 4
+        ([200, 200, UNREADY], 100, 3, 4),  # ratio 2; (200 + 200 + 0) / 3 = 133.333 -> 1.33333 * 3 = 3.99999 -> 4
         ([150, 150, UNREADY], 100, 3, 3),  # ratio 1.5; 300 / 3 = 100: within, stay
         ([150, UNREADY, UNREADY], 100, 3, 3),  # ratio 1.5; 150 / 3 = 50: direction turned, stay
         ([400, UNREADY], 100, 2, 4),  # ratio 4; 400 / 2 = 200 -> 2 * 2
@@ -49,12 +39,7 @@ from simulator.cluster.autoscaler.hpa import (
         # on a scale-up both count 0
         ([600, UNREADY, MISSING], 100, 3, 6),  # 600 / 3 = 200 -> 2 * 3
         # pods of an earlier, larger size: more pods than are wanted; a proposal against the direction is dropped
-        (
-            [70, 70, 70, MISSING],
-            100,
-            2,
-            2,
-        ),  # 310 / 4 = 77.5 -> 0.775 * 4 = 3.1 -> 4 > 2 while ratio < 1: stay
+        ([70, 70, 70, MISSING], 100, 2, 2),  # 310 / 4 = 77.5 -> 0.775 * 4 = 3.1 -> 4 > 2 while ratio < 1: stay
         ([150, 150, UNREADY], 100, 5, 5),  # within after filling in: 5, not 3
         ([240, UNREADY], 100, 5, 5),  # 240 / 2 = 120 -> 1.2 * 2 = 2.4 -> 3 < 5 while ratio > 1: stay
         ([UNREADY, MISSING], 100, 2, None),  # no value of any ready pod

@@ -64,20 +64,14 @@ def test_kpa_panic_needs_twice_the_ready_pods():
     # then (70 + 2 * 210) / 3 = 163 -> 3, then 210 -> 3
     assert replicas == [1] * 30 + [2, 3, 3]
     # With a threshold of 400 % there is no panic, only the stable window: 84 -> 2
-    assert run_fixed(kpa(panic_threshold_percentage=400), 1, [70.0] * 30 + [210.0] * 3) == [1] * 30 + [
-        2,
-        2,
-        2,
-    ]
+    assert run_fixed(kpa(panic_threshold_percentage=400), 1, [70.0] * 30 + [210.0] * 3) == [1] * 30 + [2, 2, 2]
 
 
 def run_fixed(scaler, ready, loads, metric="concurrency"):
     """As `run`, with ``ready`` pods whatever is decided."""
     out, replicas = [], ready
     for i, load in enumerate(loads):
-        replicas = scaler.decide(
-            reading(i * scaler.period_s, replicas, [0.0] * ready, **{metric: load})
-        ).replicas
+        replicas = scaler.decide(reading(i * scaler.period_s, replicas, [0.0] * ready, **{metric: load})).replicas
         out.append(replicas)
     return out
 

@@ -14,11 +14,7 @@ from simulator.cluster.autoscaler.hpa import HpaConfig
 
 
 def test_schedule_over_midnight():
-    schedule = [
-        {"from": "08:30", "replicas": 6},
-        {"from": 43200, "replicas": 9},
-        {"from": "22:00", "replicas": 2},
-    ]
+    schedule = [{"from": "08:30", "replicas": 6}, {"from": 43200, "replicas": 9}, {"from": "22:00", "replicas": 2}]
     scaler = make_autoscaler(config("scheduled", schedule=schedule))
     times = {
         0: 2,  # before the first entry the last one holds
@@ -92,26 +88,14 @@ def test_configs_survive_json_and_have_bounds(kind):
             {"metrics": [{"metric": "kv_usage", "target_average_value": 1}]},
             "'kv_usage': the engine does not emit it .did you mean 'kv_use'",
         ),
-        (
-            "hpa",
-            {"metrics": [{"metric": "cpu", "target_average_value": 1}]},
-            "'cpu': the engine does not emit it",
-        ),
+        ("hpa", {"metrics": [{"metric": "cpu", "target_average_value": 1}]}, "'cpu': the engine does not emit it"),
         ("hpa", {"metrics": [{"metric": "kv_use"}]}, "exactly one"),
         (
             "hpa",
-            {
-                "metrics": [
-                    {"metric": "kv_use", "target_value": 1, "target_average_value": 1, "external": True}
-                ]
-            },
+            {"metrics": [{"metric": "kv_use", "target_value": 1, "target_average_value": 1, "external": True}]},
             "exactly one",
         ),
-        (
-            "hpa",
-            {"metrics": [{"metric": "kv_use", "target_value": 1}]},
-            "target_value 1.0: that needs external",
-        ),
+        ("hpa", {"metrics": [{"metric": "kv_use", "target_value": 1}]}, "target_value 1.0: that needs external"),
         ("hpa", {"metrics": [{"metric": "kv_use", "target_average_value": 0}]}, "0.001"),
         ("hpa", {"scale_up": {"policies": []}}, "at least 1"),
         ("hpa", {"scale_up": {"policies": [{"type": "pods", "value": 1, "period_s": 1801}]}}, "1800"),

@@ -22,10 +22,18 @@ def settle(model="llama-3.1-8b", gpu="h100", **flags):
 
 def plan(**changes):
     fields = {
-        "tensor_parallel_size": 1, "pipeline_parallel_size": 1, "dtype": "bfloat16", "quantization": "none",
-        "kv_cache_dtype": "auto", "gpu_memory_utilization": 0.92, "block_size": 16, "max_num_batched_tokens": 2048,
-        "max_num_seqs": 256, "batches_in_flight": 2, "capture_sizes": (1, 2, 4),
-    }  # fmt: skip
+        "tensor_parallel_size": 1,
+        "pipeline_parallel_size": 1,
+        "dtype": "bfloat16",
+        "quantization": "none",
+        "kv_cache_dtype": "auto",
+        "gpu_memory_utilization": 0.92,
+        "block_size": 16,
+        "max_num_batched_tokens": 2048,
+        "max_num_seqs": 256,
+        "batches_in_flight": 2,
+        "capture_sizes": (1, 2, 4),
+    }
     return MemoryPlan(**(fields | changes))
 
 
@@ -34,10 +42,7 @@ def test_blocks_of_a_recorded_run():
     if not RUN.is_file():
         pytest.skip("the recorded runs of ../shared/data are not here")
     meta = json.loads(RUN.read_text())
-    flags = {
-        k: meta["engine_kwargs"][k]
-        for k in ("max_num_seqs", "max_num_batched_tokens", "max_model_len", "dtype")
-    }
+    flags = {k: meta["engine_kwargs"][k] for k in ("max_num_seqs", "max_num_batched_tokens", "max_model_len", "dtype")}
     recorded = meta["kv_cache"]["num_gpu_blocks"]
     s = settle(gpu="rtx_4090", version=meta["vllm_version"], **flags)
     assert s.gpu_memory_utilization == meta["kv_cache"]["gpu_memory_utilization"]
@@ -109,9 +114,15 @@ def test_more_memory_more_blocks():
     m, g, r = find_model("llama-3.1-8b"), find_gpu("h100"), rules("0.32")
     base = capacity(m, g, plan(), r).pool_blocks
     for change in (
-        {"gpu_memory_utilization": 0.95}, {"quantization": "fp8"}, {"quantization": "awq"}, {"max_num_seqs": 128},
-        {"tensor_parallel_size": 2}, {"pipeline_parallel_size": 2}, {"kv_cache_dtype": "fp8"}, {"capture_sizes": ()},
-    ):  # fmt: skip
+        {"gpu_memory_utilization": 0.95},
+        {"quantization": "fp8"},
+        {"quantization": "awq"},
+        {"max_num_seqs": 128},
+        {"tensor_parallel_size": 2},
+        {"pipeline_parallel_size": 2},
+        {"kv_cache_dtype": "fp8"},
+        {"capture_sizes": ()},
+    ):
         assert capacity(m, g, plan(**change), r).pool_blocks > base, change
     assert capacity(m, g, plan(max_num_batched_tokens=65536), r).pool_blocks < base
 

@@ -5,16 +5,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from simulator.catalog import (
-    GpuSpec,
-    ModelSpec,
-    constants,
-    find_gpu,
-    find_model,
-    load_gpus,
-    load_models,
-    load_prices,
-)
+from simulator.catalog import GpuSpec, ModelSpec, constants, find_gpu, find_model, load_gpus, load_models, load_prices
 from simulator.catalog.huggingface import from_config
 from simulator.errors import ServelabError
 
@@ -101,36 +92,85 @@ def test_a_name_like_no_other_gets_no_hint():
 
 CONFIGS = {
     "llama-3.1-8b": {
-        "model_type": "llama", "num_hidden_layers": 32, "hidden_size": 4096, "intermediate_size": 14336,
-        "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256, "max_position_embeddings": 131072,
+        "model_type": "llama",
+        "num_hidden_layers": 32,
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "vocab_size": 128256,
+        "max_position_embeddings": 131072,
     },
     "qwen3-30b-a3b": {
-        "model_type": "qwen3_moe", "num_hidden_layers": 48, "hidden_size": 2048, "intermediate_size": 6144,
-        "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128, "vocab_size": 151936,
-        "num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 768, "decoder_sparse_step": 1,
-        "max_position_embeddings": 40960, "sliding_window": None, "use_sliding_window": False,
+        "model_type": "qwen3_moe",
+        "num_hidden_layers": 48,
+        "hidden_size": 2048,
+        "intermediate_size": 6144,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 4,
+        "head_dim": 128,
+        "vocab_size": 151936,
+        "num_experts": 128,
+        "num_experts_per_tok": 8,
+        "moe_intermediate_size": 768,
+        "decoder_sparse_step": 1,
+        "max_position_embeddings": 40960,
+        "sliding_window": None,
+        "use_sliding_window": False,
     },
     "mixtral-8x7b-v0.1": {
-        "model_type": "mixtral", "num_hidden_layers": 32, "hidden_size": 4096, "intermediate_size": 14336,
-        "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 32000, "num_local_experts": 8,
-        "num_experts_per_tok": 2, "max_position_embeddings": 32768, "sliding_window": None,
+        "model_type": "mixtral",
+        "num_hidden_layers": 32,
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "vocab_size": 32000,
+        "num_local_experts": 8,
+        "num_experts_per_tok": 2,
+        "max_position_embeddings": 32768,
+        "sliding_window": None,
     },
     "deepseek-v3": {
-        "model_type": "deepseek_v3", "num_hidden_layers": 61, "hidden_size": 7168, "intermediate_size": 18432,
-        "num_attention_heads": 128, "num_key_value_heads": 128, "vocab_size": 129280, "n_routed_experts": 256,
-        "num_experts_per_tok": 8, "moe_intermediate_size": 2048, "n_shared_experts": 1, "first_k_dense_replace": 3,
-        "moe_layer_freq": 1, "kv_lora_rank": 512, "q_lora_rank": 1536, "qk_rope_head_dim": 64,
-        "qk_nope_head_dim": 128, "v_head_dim": 128, "max_position_embeddings": 163840,
+        "model_type": "deepseek_v3",
+        "num_hidden_layers": 61,
+        "hidden_size": 7168,
+        "intermediate_size": 18432,
+        "num_attention_heads": 128,
+        "num_key_value_heads": 128,
+        "vocab_size": 129280,
+        "n_routed_experts": 256,
+        "num_experts_per_tok": 8,
+        "moe_intermediate_size": 2048,
+        "n_shared_experts": 1,
+        "first_k_dense_replace": 3,
+        "moe_layer_freq": 1,
+        "kv_lora_rank": 512,
+        "q_lora_rank": 1536,
+        "qk_rope_head_dim": 64,
+        "qk_nope_head_dim": 128,
+        "v_head_dim": 128,
+        "max_position_embeddings": 163840,
         "quantization_config": {"quant_method": "fp8"},
     },
     "gpt-oss-20b": {
-        "model_type": "gpt_oss", "num_hidden_layers": 24, "hidden_size": 2880, "intermediate_size": 2880,
-        "num_attention_heads": 64, "num_key_value_heads": 8, "head_dim": 64, "vocab_size": 201088,
-        "num_local_experts": 32, "experts_per_token": 4, "sliding_window": 128, "attention_bias": True,
-        "layer_types": ["sliding_attention", "full_attention"] * 12, "max_position_embeddings": 131072,
+        "model_type": "gpt_oss",
+        "num_hidden_layers": 24,
+        "hidden_size": 2880,
+        "intermediate_size": 2880,
+        "num_attention_heads": 64,
+        "num_key_value_heads": 8,
+        "head_dim": 64,
+        "vocab_size": 201088,
+        "num_local_experts": 32,
+        "experts_per_token": 4,
+        "sliding_window": 128,
+        "attention_bias": True,
+        "layer_types": ["sliding_attention", "full_attention"] * 12,
+        "max_position_embeddings": 131072,
         "quantization_config": {"quant_method": "mxfp4"},
     },
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", sorted(CONFIGS))
@@ -169,9 +209,16 @@ def test_a_users_own_specs_are_strict():
         GpuSpec(**(own | {"bf16_flops": -1.0}))
     with pytest.raises(ValidationError, match=r"kv_heads=3 does not divide attention_heads=4"):
         ModelSpec(
-            name="x", layers=1, hidden_size=8, intermediate_size=8, attention_heads=4, kv_heads=3, head_dim=2,
-            vocab_size=8, max_position_embeddings=8,
-        )  # fmt: skip
+            name="x",
+            layers=1,
+            hidden_size=8,
+            intermediate_size=8,
+            attention_heads=4,
+            kv_heads=3,
+            head_dim=2,
+            vocab_size=8,
+            max_position_embeddings=8,
+        )
 
 
 def test_kv_heads_are_split_then_replicated_and_latents_are_everywhere():

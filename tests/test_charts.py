@@ -35,10 +35,18 @@ def big():
     arrival = np.cumsum(rng.exponential(0.0864, BIG))
     requests = pd.DataFrame({"arrival_s": arrival, "end_s": arrival + 2.0})
     windows = np.arange(86_400)
-    table = pd.DataFrame({
-        "window_s": windows.astype(float), "deployment": 0, "replica": 0, "busy_s": 0.5, "steps": 50,
-        "running_mean": 3.0, "waiting_mean": 0.0, "kv_mean": 0.25,
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "window_s": windows.astype(float),
+            "deployment": 0,
+            "replica": 0,
+            "busy_s": 0.5,
+            "steps": 50,
+            "running_mean": 3.0,
+            "waiting_mean": 0.0,
+            "kv_mean": 0.25,
+        }
+    )
     return requests, table
 
 
@@ -128,8 +136,16 @@ def test_charts_of_a_run():
 def test_waterfall_and_load_charts():
     import pandas as pd
 
-    fall = pd.DataFrame({"stage": ["a", "llm", "audit"], "part": ["queue", "decode", "service"], "start_s": [0.0, 0.1, 0.5],
-                         "seconds": [0.1, 0.4, 0.2], "share": [0.2, 0.8, 0.4], "critical": [True, True, False]})  # fmt: skip
+    fall = pd.DataFrame(
+        {
+            "stage": ["a", "llm", "audit"],
+            "part": ["queue", "decode", "service"],
+            "start_s": [0.0, 0.1, 0.5],
+            "seconds": [0.1, 0.4, 0.2],
+            "share": [0.2, 0.8, 0.4],
+            "critical": [True, True, False],
+        }
+    )
     found = spec(charts.waterfall(fall))
     (values,) = found["datasets"].values()
     assert [v["end"] for v in values] == pytest.approx([100, 500, 700])  # ms
@@ -153,12 +169,7 @@ def test_ledger_bars_stand_and_stack():
 
 def test_a_fan_over_replicas_has_ticks_at_whole_numbers():
     frame = pd.DataFrame(
-        {
-            "replicas": [2, 3, 4],
-            "median": [30.0, 20.0, 12.0],
-            "low": [20.0, 11.0, 9.0],
-            "high": [90.0, 40.0, 20.0],
-        }
+        {"replicas": [2, 3, 4], "median": [30.0, 20.0, 12.0], "low": [20.0, 11.0, 9.0], "high": [90.0, 40.0, 20.0]}
     )
     drawn = charts.to_svg(charts.fan(frame, "replicas", "replicas", "p99", "how sure"))
     assert [drawn.count(f">{n}</text>") for n in (2, 3, 4)] == [1, 1, 1]

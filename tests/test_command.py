@@ -64,9 +64,7 @@ def test_out_is_a_result_and_is_not_overwritten_by_chance(path, tmp_path):
 
 def test_set(path):
     found = json.loads(
-        run(
-            "run", path, "--json", "--set", "deployments.0.replicas=3", "--set", "workload.requests=10"
-        ).stdout
+        run("run", path, "--json", "--set", "deployments.0.replicas=3", "--set", "workload.requests=10").stdout
     )
     assert found["arrived"] == 10 and found["deployments"][0]["replicas"] == 3
     error = run("run", path, "--set", "deployments.0.replica=3", code=2)
@@ -84,11 +82,7 @@ def test_init_writes_a_scenario_that_runs(tmp_path):
     run("init", target, code=2)
     found = json.loads(
         run(
-            "run",
-            target,
-            "--json",
-            "--set",
-            "workload={source: azure_conversation, rate_rps: 5, requests: 200}",
+            "run", target, "--json", "--set", "workload={source: azure_conversation, rate_rps: 5, requests: 200}"
         ).stdout
     )
     assert found["arrived"] == 200
@@ -108,9 +102,7 @@ def test_schema_knows_the_fields():
     assert json.loads((ROOT / "docs" / "scenario.schema.json").read_text()) == schema, "run: make schema"
 
 
-EXAMPLES = sorted(
-    p for p in (ROOT / "examples").glob("*.yaml") if p.stem != "plan"
-)  # a question, not a scenario
+EXAMPLES = sorted(p for p in (ROOT / "examples").glob("*.yaml") if p.stem != "plan")  # a question, not a scenario
 
 
 def test_example_question():
@@ -137,10 +129,16 @@ def test_your_own_gpu_and_model(tmp_path):
         "tdp_w": 300,
     }
     config = {
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 2048, "intermediate_size": 8192,
-        "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256,
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "vocab_size": 128256,
         "max_position_embeddings": 8192,
-    }  # fmt: skip
+    }
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text(json.dumps(config))
     mapping["deployments"][0] |= {"gpu": gpu, "model": "model", "step_time": {"kind": "roofline"}}

@@ -36,9 +36,7 @@ def test_pairing_narrows_the_interval():
     a = runs(1, seeds)
     b = [simulate(scenario(engine={"max_num_batched_tokens": 448}), seed) for seed in seeds]
     found = compare(a, b).set_index(["metric", "stat"]).loc[("e2el_s", "mean")]
-    x, y = (
-        np.array([(r.requests["end_s"] - r.requests["arrival_s"]).mean() for r in side]) for side in (a, b)
-    )
+    x, y = (np.array([(r.requests["end_s"] - r.requests["arrival_s"]).mean() for r in side]) for side in (a, b))
     low, high = stats.ttest_ind(y, x).confidence_interval(0.95)
     assert found["high"] - found["low"] < 0.5 * (high - low)
 
@@ -54,14 +52,13 @@ def test_requests_of_one_run_are_paired():
 
 
 def test_batch_means_cover_the_truth():
-    """Two systems of equal law under paired but different traffic halves: the interval holds 0 about as often as it says."""
+    """Two systems of equal law under paired but different traffic halves: the interval holds 0 about as often as it
+    says."""
     held = 0
     for seed in range(40):
         a = simulate(scenario(replicas=2), seed)
         b = simulate(scenario(replicas=2, router={"kind": "random"}), seed)
-        c = simulate(
-            scenario(replicas=2, router={"kind": "random"}, workload=a.meta["scenario"]["workload"]), seed
-        )
+        c = simulate(scenario(replicas=2, router={"kind": "random"}, workload=a.meta["scenario"]["workload"]), seed)
         assert compare(b, c)["difference"].abs().max() == 0
         row = compare(a, b).set_index("metric").loc["e2el_s"]
         held += bool(row["high"] > 0)  # random is never better than taking turns

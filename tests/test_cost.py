@@ -27,10 +27,7 @@ TABLE = pd.DataFrame(ROWS, columns=COLUMNS)
 
 
 def run(spans, gpus=1, columns=None, **changes):
-    tables = {
-        "instances": instances(spans, gpus=gpus),
-        "requests": requests(10) if columns is None else columns,
-    }
+    tables = {"instances": instances(spans, gpus=gpus), "requests": requests(10) if columns is None else columns}
     return Result.from_columns(meta(**changes), tables)
 
 
@@ -47,10 +44,7 @@ def test_whole_instances():
 
 def test_combination():
     lines = bill(run([(0, 3600)] * 9, prices={"provider": "small"}), table=TABLE)
-    assert dict(zip(lines["item"].str.split(" ").str[2], lines["usd"], strict=True)) == {
-        "h8": 44.0,
-        "h1": 6.0,
-    }
+    assert dict(zip(lines["item"].str.split(" ").str[2], lines["usd"], strict=True)) == {"h8": 44.0, "h1": 6.0}
 
 
 def test_replicas_stay_on_one_machine_where_one_is_large_enough():
@@ -70,9 +64,7 @@ def test_machine_is_held_from_first_start_to_last_end():
     assert lines["quantity"].tolist() == [2.0]
 
 
-spans = st.lists(
-    st.tuples(st.integers(0, 100), st.integers(0, 50)).map(lambda p: (p[0], p[0] + p[1])), max_size=25
-)
+spans = st.lists(st.tuples(st.integers(0, 100), st.integers(0, 50)).map(lambda p: (p[0], p[0] + p[1])), max_size=25)
 
 
 @given(spans, st.integers(1, 4))
@@ -85,13 +77,9 @@ def test_rented_time_covers_the_replicas(intervals, slots):
         assert sum(seconds) == work
 
 
-@given(
-    st.integers(1, 20), st.lists(st.tuples(st.integers(1, 8), st.integers(1, 100)), min_size=1, max_size=4)
-)
+@given(st.integers(1, 20), st.lists(st.tuples(st.integers(1, 8), st.integers(1, 100)), min_size=1, max_size=4))
 def test_cheapest_is_the_cheapest(replicas, sold):
-    choices = [
-        Unit(Offer("p", f"i{i}", "g", n, "", float(usd), "", ""), 1, n) for i, (n, usd) in enumerate(sold)
-    ]
+    choices = [Unit(Offer("p", f"i{i}", "g", n, "", float(usd), "", ""), 1, n) for i, (n, usd) in enumerate(sold)]
     found = cheapest(choices, replicas)
     assert sum(u.slots for u in found) >= replicas
 
@@ -120,8 +108,11 @@ def test_answers_by_hand():
 
 def test_an_hour_is_one_of_the_run_from_its_start():
     """A pod for the last of 24 hours, at 2.40 an hour: 0.10 an hour of the day."""
-    late = run([(82_800, 86_400)], columns=requests(10, arrival_s=np.full(10, 80_000.0)),
-               prices={"usd_per_gpu_hour": {"h100_sxm": 2.4}, "cluster_usd_per_hour": 0.1})  # fmt: skip
+    late = run(
+        [(82_800, 86_400)],
+        columns=requests(10, arrival_s=np.full(10, 80_000.0)),
+        prices={"usd_per_gpu_hour": {"h100_sxm": 2.4}, "cluster_usd_per_hour": 0.1},
+    )
     answers = cost_summary(late).set_index("metric")["value"]
     assert answers["usd"] == pytest.approx(2.4 + 2.4)
     assert answers["usd_per_hour"] == pytest.approx(0.2) and answers["usd_per_month"] == pytest.approx(146.0)
@@ -134,9 +125,7 @@ def test_no_good_token_costs_without_limit():
 
 def test_own_price():
     lines = bill(run([(0, 3600)] * 3, gpus=2, prices={"usd_per_gpu_hour": {"h100_sxm": 1.5}}), table=TABLE)
-    assert lines[["quantity", "unit", "unit_price_usd", "usd"]].to_numpy().tolist() == [
-        [6.0, "GPU-hour", 1.5, 9.0]
-    ]
+    assert lines[["quantity", "unit", "unit_price_usd", "usd"]].to_numpy().tolist() == [[6.0, "GPU-hour", 1.5, 9.0]]
     assert "your own price" in lines["source"].iloc[0]
 
 
@@ -150,17 +139,13 @@ def test_missing_price_names_the_nearest_and_the_override():
             offers(TABLE, "h100_sxm", bad)
     with pytest.raises(ServelabError, match=r"'h100_nvl'.*'h100_sxm'.*prices\.usd_per_gpu_hour\.h100_nvl"):
         offers(TABLE, "h100_nvl", PricesConfig())
-    with pytest.raises(
-        ServelabError, match="no spot price for GPU 'a100_sxm': set prices.purchase to on_demand"
-    ):
+    with pytest.raises(ServelabError, match="no spot price for GPU 'a100_sxm': set prices.purchase to on_demand"):
         offers(TABLE, "a100_sxm", PricesConfig(purchase="spot"))
     with pytest.raises(ServelabError, match=r"prices.provider='smal'.*did you mean 'small'"):
         offers(TABLE, "h100_sxm", PricesConfig(provider="smal"))
 
 
-@pytest.mark.parametrize(
-    "bad", [{"purchase": "lease"}, {"usd_per_gpu_hour": {"h100_sxm": -1}}, {"region_": "x"}]
-)
+@pytest.mark.parametrize("bad", [{"purchase": "lease"}, {"usd_per_gpu_hour": {"h100_sxm": -1}}, {"region_": "x"}])
 def test_bad_config(bad):
     with pytest.raises(ValidationError):
         PricesConfig(**bad)
@@ -179,6 +164,4 @@ def test_own_price_of_an_unknown_gpu_is_not_ignored():
 
 def test_shipped_prices():
     lines = bill(run([(0, 3600)] * 2))
-    assert (
-        len(load_prices()) and lines["as_of"].str.match(r"\d{4}-\d\d-\d\d").all() and lines["usd"].sum() > 0
-    )
+    assert len(load_prices()) and lines["as_of"].str.match(r"\d{4}-\d\d-\d\d").all() and lines["usd"].sum() > 0

@@ -7,13 +7,7 @@ from simulator.errors import ServelabError
 from simulator.scenario import Scenario
 from simulator.simulation import simulate
 
-AFFINE = {
-    "kind": "affine",
-    "base_s": 0.01,
-    "prefill_token_s": 0.001,
-    "decode_seq_s": 0.001,
-    "decode_kv_s": 0.0,
-}
+AFFINE = {"kind": "affine", "base_s": 0.01, "prefill_token_s": 0.001, "decode_seq_s": 0.001, "decode_kv_s": 0.0}
 
 
 def ran(requests, model="llama-3.1-8b", **deployment):
@@ -58,7 +52,5 @@ def test_ranks_with_spread_experts_step_together():
 
 
 def test_lockstep_is_for_experts():
-    with pytest.raises(
-        ServelabError, match="expert_parallel needs data_parallel_size above 1, a model with experts"
-    ):
+    with pytest.raises(ServelabError, match="expert_parallel needs data_parallel_size above 1, a model with experts"):
         ran(table([0.0], [10], [3]), data_parallel_size=2, expert_parallel=True)

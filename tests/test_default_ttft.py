@@ -6,9 +6,9 @@ scored; the generator's figure is the mean of 40 seeds. What "70 % load" means d
 * **the busiest minute at 70 %** (its requests, served all at once, keep the replica busy for 70 % of it; 35 % load over
   the hour): p50 +0.3 %, p99 -0.2 %, within 10 % as wanted; one seed scatters by 0.6 and 6 %.
 * **the mean of the hour at 70 %** of the rate at which the whole trace drains: some minutes are then offered more than
-  the replica can do, and p99 is the height of one such jam. p50 +10.7 % (standard error 1.4 %), p99 -9.8 % (4.5 %); one seed
-  scatters by 9 and 28 %. p50 misses 10 % by a hair. On the H100 roofline p99 is +81 % (23 %), as the trace's own jam is
-  small there: a single hour does not settle a p99 in overload. More hours of the trace would.
+  the replica can do, and p99 is the height of one such jam. p50 +10.7 % (standard error 1.4 %), p99 -9.8 % (4.5 %); one
+  seed scatters by 9 and 28 %. p50 misses 10 % by a hair. On the H100 roofline p99 is +81 % (23 %), as the trace's own
+  jam is small there: a single hour does not settle a p99 in overload. More hours of the trace would.
 
 Measured on 2026-11-24.
 """
@@ -26,9 +26,14 @@ from tests.test_default_workload import BLOCK_S, END_S, TRACE, hour, needs_trace
 
 SEEDS = 40
 SYSTEM = scenario(
-    {"async_scheduling": False, "enable_prefix_caching": False, "max_num_batched_tokens": 2048, "max_num_seqs": 256,
-     "max_model_len": 32768}
-)  # fmt: skip
+    {
+        "async_scheduling": False,
+        "enable_prefix_caching": False,
+        "max_num_batched_tokens": 2048,
+        "max_num_seqs": 256,
+        "max_model_len": 32768,
+    }
+)
 
 
 def drain_s(table: RequestTable) -> float:

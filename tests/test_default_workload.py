@@ -66,17 +66,13 @@ def test_minutes_differ_as_in_the_trace():
     trace, minutes = read_trace(TRACE), np.arange(59) * BLOCK_S
 
     def per_minute(table: RequestTable, tokens: bool) -> np.ndarray:
-        return np.histogram(table.arrival_s, minutes, weights=table.prompt_tokens if tokens else None)[0][
-            1::2
-        ]
+        return np.histogram(table.arrival_s, minutes, weights=table.prompt_tokens if tokens else None)[0][1::2]
 
     draws = [hour(seed) for seed in range(20)]
     for tokens in (False, True):
         real = per_minute(trace, tokens)
         drawn = [per_minute(draw, tokens) for draw in draws]
-        assert np.mean([d.std() / d.mean() for d in drawn]) == pytest.approx(
-            real.std() / real.mean(), rel=0.1
-        )
+        assert np.mean([d.std() / d.mean() for d in drawn]) == pytest.approx(real.std() / real.mean(), rel=0.1)
         assert np.corrcoef(np.mean(drawn, axis=0), real)[0, 1] > 0.85
 
 

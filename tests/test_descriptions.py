@@ -27,22 +27,18 @@ def made(description, seed=1):
     return generate(SyntheticWorkload.model_validate(description.mapping), np.random.SeedSequence(seed))
 
 
-STAGES = {
-    "type": "poisson",
-    "interval": 5,
-    "stages": [{"rate": 10, "duration": 200}, {"rate": 40, "duration": 100}],
+STAGES = {"type": "poisson", "interval": 5, "stages": [{"rate": 10, "duration": 200}, {"rate": 40, "duration": 100}]}
+RANDOM = {
+    "type": "random",
+    "input_distribution": {"mean": 300, "std_dev": 100, "min": 50, "max": 400},
+    "output_distribution": {"type": "lognormal", "mean": 150, "std_dev": 60, "min": 1, "max": 5000},
 }
-RANDOM = {"type": "random", "input_distribution": {"mean": 300, "std_dev": 100, "min": 50, "max": 400},
-          "output_distribution": {"type": "lognormal", "mean": 150, "std_dev": 60, "min": 1, "max": 5000}}  # fmt: skip
 
 
 def test_inference_perf_stages(tmp_path):
     found = inference_perf.read(file(tmp_path, {"load": STAGES, "data": RANDOM, "server": {"type": "vllm"}}))
     t = made(found)
-    count = [
-        np.count_nonzero((t.arrival_s >= a) & (t.arrival_s < b))
-        for a, b in ((0, 200), (200, 205), (205, 305))
-    ]
+    count = [np.count_nonzero((t.arrival_s >= a) & (t.arrival_s < b)) for a, b in ((0, 200), (200, 205), (205, 305))]
     assert (
         count[1] == 0
         and abs(count[0] - 2000) < 180
@@ -58,11 +54,22 @@ def test_inference_perf_stages(tmp_path):
 
 def test_inference_perf_shared_prefix_and_concurrency(tmp_path):
     raw = {
-        "load": {"type": "concurrent", "stages": [{"concurrency_level": 4, "num_requests": 90}, {"concurrency_level": 8, "num_requests": 9}]},
-        "data": {"type": "shared_prefix", "shared_prefix": {
-            "num_unique_system_prompts": 3, "num_users_per_system_prompt": 5, "system_prompt_len": 200, "question_len": 70,
-            "output_len": {"type": "uniform", "min": 5, "max": 9}, "enable_multi_turn_chat": True}},
-    }  # fmt: skip
+        "load": {
+            "type": "concurrent",
+            "stages": [{"concurrency_level": 4, "num_requests": 90}, {"concurrency_level": 8, "num_requests": 9}],
+        },
+        "data": {
+            "type": "shared_prefix",
+            "shared_prefix": {
+                "num_unique_system_prompts": 3,
+                "num_users_per_system_prompt": 5,
+                "system_prompt_len": 200,
+                "question_len": 70,
+                "output_len": {"type": "uniform", "min": 5, "max": 9},
+                "enable_multi_turn_chat": True,
+            },
+        },
+    }
     found = inference_perf.read(file(tmp_path, raw))
     t = made(found)
     assert (
@@ -81,11 +88,17 @@ def test_inference_perf_shared_prefix_and_concurrency(tmp_path):
     [
         ({"load": {**STAGES, "type": "trace_replay"}}, "load.type 'trace_replay' cannot be mapped"),
         ({"load": {**STAGES, "stages": []}}, "load.stages is empty"),
-        ({"load": {**STAGES, "stages": [{"rate": -1, "duration": 5}]}}, "load.stages.0.rate must be a number above 0, got -1"),
+        (
+            {"load": {**STAGES, "stages": [{"rate": -1, "duration": 5}]}},
+            "load.stages.0.rate must be a number above 0, got -1",
+        ),
         ({"data": {"type": "shareGPT"}}, "data.type 'shareGPT' cannot be mapped"),
-        ({"data": {**RANDOM, "input_distribution": {"type": "poisson"}}}, "input_distribution.type 'poisson' cannot be mapped"),
+        (
+            {"data": {**RANDOM, "input_distribution": {"type": "poisson"}}},
+            "input_distribution.type 'poisson' cannot be mapped",
+        ),
     ],
-)  # fmt: skip
+)
 def test_bad_inference_perf_is_refused(tmp_path, change, says):
     with pytest.raises(ServelabError, match=f"w.yaml: {says}"):
         inference_perf.read(file(tmp_path, {"load": STAGES, "data": RANDOM, **change}))
@@ -96,25 +109,31 @@ def test_unknown_fields_are_noted(tmp_path):
     assert "not mapped: load.request_timeout" in found.notes
 
 
-TEXT = {"kind": "synthetic_text", "prompt_tokens": 500, "prompt_tokens_stdev": 100, "output_tokens": 200, "turns": 3,
-        "prefix_tokens": 64, "prefix_count": 2}  # fmt: skip
+TEXT = {
+    "kind": "synthetic_text",
+    "prompt_tokens": 500,
+    "prompt_tokens_stdev": 100,
+    "output_tokens": 200,
+    "turns": 3,
+    "prefix_tokens": 64,
+    "prefix_count": 2,
+}
 
 
 def test_guidellm_scenario(tmp_path):
     raw = {
         "metadata": {"name": "x"},
-        "spec": {"backend": {"kind": "openai_http"}, "profile": {"kind": "concurrent"}, "data": [TEXT],
-                 "constraints": [{"kind": "max_duration", "seconds": 60}, {"kind": "max_errors", "count": 3}]},
+        "spec": {
+            "backend": {"kind": "openai_http"},
+            "profile": {"kind": "concurrent"},
+            "data": [TEXT],
+            "constraints": [{"kind": "max_duration", "seconds": 60}, {"kind": "max_errors", "count": 3}],
+        },
         "benchmarks": [{"profile.streams": 5}, {"profile.streams": 50}],
-    }  # fmt: skip
+    }
     found = guidellm.read(file(tmp_path, json.dumps(raw), "s.json"))
     one = found.mapping["classes"][0]
-    assert one["arrivals"] == {
-        "kind": "closed_loop",
-        "concurrency": 5,
-        "requests": 100_000,
-        "duration_s": 60.0,
-    }
+    assert one["arrivals"] == {"kind": "closed_loop", "concurrency": 5, "requests": 100_000, "duration_s": 60.0}
     assert one["prompt_tokens"] == {"kind": "normal", "mean": 500.0, "std_dev": 100.0, "min": 1, "max": 1000}
     assert one["session"]["turns"] == {"kind": "fixed", "tokens": 3}
     said = " ".join(found.notes)
@@ -149,12 +168,7 @@ def test_guidellm_arguments(tmp_path):
     ],
 )
 def test_bad_guidellm_is_refused(tmp_path, change, says):
-    old = {
-        "rate_type": "poisson",
-        "rate": 4.0,
-        "data": "prompt_tokens=128,output_tokens=16",
-        "max_requests": 400,
-    }
+    old = {"rate_type": "poisson", "rate": 4.0, "data": "prompt_tokens=128,output_tokens=16", "max_requests": 400}
     with pytest.raises(ServelabError, match=says):
         guidellm.read(file(tmp_path, {**old, **change}))
 
@@ -195,13 +209,7 @@ def test_files_that_are_no_mapping(tmp_path):
 def test_command(tmp_path):
     path = file(tmp_path, {"load": STAGES, "data": RANDOM})
     out = tmp_path / "workload.yaml"
-    call = CliRunner().invoke(
-        app, ["fit-workload", str(path), "--format", "inference_perf", "--out", str(out)]
-    )
-    assert call.exit_code == 0 and SyntheticWorkload.model_validate(
-        yaml.safe_load(out.read_text())["workload"]
-    )
-    again = CliRunner().invoke(
-        app, ["fit-workload", str(path), "--format", "inference_perf", "--out", str(out)]
-    )
+    call = CliRunner().invoke(app, ["fit-workload", str(path), "--format", "inference_perf", "--out", str(out)])
+    assert call.exit_code == 0 and SyntheticWorkload.model_validate(yaml.safe_load(out.read_text())["workload"])
+    again = CliRunner().invoke(app, ["fit-workload", str(path), "--format", "inference_perf", "--out", str(out)])
     assert again.exit_code == 2 and "exists already" in again.output

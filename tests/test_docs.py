@@ -40,9 +40,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    "page", [p for p in PAGES if p.stem != "tutorial" and examples(p)], ids=lambda p: p.stem
-)
+@pytest.mark.parametrize("page", [p for p in PAGES if p.stem != "tutorial" and examples(p)], ids=lambda p: p.stem)
 def test_examples_run(page, folder):
     for example in parsed(page):
         try:

@@ -38,9 +38,6 @@ def test_units_are_those_of_the_fields():
     found = importlib.import_module("schema_parts").parts(Scenario.model_json_schema())
     unit = {(part.name, row.name): row.unit for part in found.values() for row in part.rows}
     assert unit["SloConfig", "ttft_s"] == "s" and unit["PoissonWorkload", "rate_rps"] == "request/s"
-    assert (
-        unit["GpuSpec", "memory_bytes"] == "byte"
-        and unit["PricesConfig", "usd_per_gpu_hour"] == "USD/GPU/hour"
-    )
+    assert unit["GpuSpec", "memory_bytes"] == "byte" and unit["PricesConfig", "usd_per_gpu_hour"] == "USD/GPU/hour"
     limits = {row.name: row.limits for row in found["Deployment"].rows}
     assert limits["step_time_factor"] == "> 0, ≤ 100"

@@ -1,4 +1,5 @@
-"""The documentation site: built without a warning, complete, its links resolve, and it loads nothing from the network."""
+"""The documentation site: built without a warning, complete, its links resolve, and it loads nothing from the
+network."""
 
 import importlib
 import re
@@ -26,10 +27,28 @@ LOADED = {"script": "src", "link": "href", "img": "src", "iframe": "src", "sourc
 def built(source: Path, out: Path) -> Path:
     """Pages of ``source`` under the configuration of docs/, notebooks as they are; a warning is an error."""
     done = subprocess.run(
-        [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q", "-b", "html", "-c", DOCS,
-         "-D", "nb_execution_mode=off", source, out],
-        check=False, capture_output=True, text=True, cwd=ROOT,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "sphinx",
+            "-W",
+            "--keep-going",
+            "-n",
+            "-q",
+            "-b",
+            "html",
+            "-c",
+            DOCS,
+            "-D",
+            "nb_execution_mode=off",
+            source,
+            out,
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return out
 

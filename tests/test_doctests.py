@@ -8,9 +8,11 @@ import calibration
 import simulator
 
 MODULES = [
-    m.name for package in (simulator, calibration) for m in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    m.name
+    for package in (simulator, calibration)
+    for m in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
     if not m.name.endswith(("vllm_worker", "vllm_recorder", "vllm_oracle", "live_schedule"))
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -21,8 +23,6 @@ def test_examples_in_docstrings(name):
 
 def test_some_are_there():
     examples = sum(
-        len(t.examples)
-        for name in MODULES
-        for t in doctest.DocTestFinder().find(importlib.import_module(name))
+        len(t.examples) for name in MODULES for t in doctest.DocTestFinder().find(importlib.import_module(name))
     )
     assert examples > 80

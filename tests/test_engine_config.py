@@ -41,9 +41,7 @@ def test_defaults_of_the_versions():
 
 def test_recorded_capture_sizes():
     """The list that vLLM 0.19 wrote into the metadata of a run with 256 sequences and 2,048 tokens."""
-    s = settle(
-        gpu="rtx_4090", version="0.19", max_num_seqs=256, max_num_batched_tokens=2048, max_model_len=32768
-    )
+    s = settle(gpu="rtx_4090", version="0.19", max_num_seqs=256, max_num_batched_tokens=2048, max_model_len=32768)
     assert s.capture_sizes == (1, 2, 4, *range(8, 256, 8), *range(256, 513, 16))
     assert s.capture_sizes_max == 512
 
@@ -121,7 +119,7 @@ def test_version_table_is_complete():
             ["max_model_len=4096", "256 KV blocks", "the pool has 99", "num_gpu_blocks_override=100", "is 1584"],
         ),
     ],
-)  # fmt: skip
+)
 def test_bad_flags_name_field_value_and_limit(flags, words):
     with pytest.raises(ServelabError) as error:
         settle(**flags)

@@ -27,9 +27,7 @@ FLAGS = st.fixed_dictionaries(
         "watermark": st.sampled_from([0.0, 0.1]),
     }
 )
-REQUEST = st.tuples(
-    st.integers(1, 150), st.integers(1, 60), st.integers(0, 40), st.integers(0, 2), st.integers(0, 2)
-)
+REQUEST = st.tuples(st.integers(1, 150), st.integers(1, 60), st.integers(0, 40), st.integers(0, 2), st.integers(0, 2))
 WORK = st.lists(REQUEST, min_size=1, max_size=14)
 
 
@@ -39,10 +37,15 @@ def made(requests):
     prompt, output, beyond, priority, group = (np.array(c) for c in zip(*requests, strict=True))
     shared = (group > 0) & (prompt > 40)
     return RequestTable.from_columns(
-        arrival_s=np.arange(n, dtype=float), prompt_tokens=prompt, output_tokens=output, max_tokens=output + beyond,
-        priority=priority, segment_start=np.concatenate([[0], np.cumsum(shared)]),
-        segment_stream=group[shared], segment_tokens=np.full(shared.sum(), 40),
-    )  # fmt: skip
+        arrival_s=np.arange(n, dtype=float),
+        prompt_tokens=prompt,
+        output_tokens=output,
+        max_tokens=output + beyond,
+        priority=priority,
+        segment_start=np.concatenate([[0], np.cumsum(shared)]),
+        segment_stream=group[shared],
+        segment_tokens=np.full(shared.sum(), 40),
+    )
 
 
 def drive(requests, flags, drops=(), check=True):
@@ -99,7 +102,8 @@ def test_books_agree_after_every_event(requests, flags, drops):
 @settings(max_examples=40, deadline=None)
 @given(WORK, FLAGS, st.data())
 def test_no_decision_reads_a_length_not_yet_generated(requests, flags, data):
-    """Answers that go on longer, with the same max_tokens, change no batch before the first of them would have ended."""
+    """Answers that go on longer, with the same max_tokens, change no batch before the first of them would have
+    ended."""
     row = data.draw(st.integers(0, len(requests) - 1))
     prompt, output, beyond, priority, group = requests[row]
     if beyond == 0:
@@ -146,8 +150,9 @@ def test_outputs_come_before_clients_giving_up_before_arrivals():
     """One request takes exactly 1 s; its client's patience ends then; another request arrives then."""
     system = scenario(
         {"max_num_seqs": 1, "async_scheduling": False, "max_num_queued_reqs": 1},
-        step_time={"kind": "constant", "seconds": 0.25}, client={"timeout_s": 1.0},
-    )  # fmt: skip
+        step_time={"kind": "constant", "seconds": 0.25},
+        client={"timeout_s": 1.0},
+    )
     q = simulate(system, requests=table([0.0, 1.0], [5, 5], [4, 8])).requests
     assert q["state"].tolist() == [1, 3]  # completed in time; taken, as the first had ended; gave up
     assert q["end_s"].tolist() == [1.0, 2.0]
@@ -156,9 +161,10 @@ def test_outputs_come_before_clients_giving_up_before_arrivals():
 
 def test_a_timeout_frees_the_engine_before_its_next_batch():
     system = scenario(
-        {"max_num_seqs": 1, "async_scheduling": False}, step_time={"kind": "constant", "seconds": 0.25},
+        {"max_num_seqs": 1, "async_scheduling": False},
+        step_time={"kind": "constant", "seconds": 0.25},
         client={"timeout_s": 1.1},
-    )  # fmt: skip
+    )
     q = simulate(system, requests=table([0.0, 0.3], [5, 5], [100, 2])).requests
     assert q["state"].tolist() == [3, 3] or q["scheduled_s"][1] == 1.25
     assert q["end_s"][0] == 1.1

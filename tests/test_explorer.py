@@ -1,4 +1,5 @@
-"""The explorer without its widgets: the form follows the schema, the draft forgets nothing, the preview is the analytic model, jobs stop."""
+"""The explorer without its widgets: the form follows the schema, the draft forgets nothing, the preview is the
+analytic model, jobs stop."""
 
 import threading
 import time
@@ -53,15 +54,8 @@ def test_a_new_field_appears_by_itself():
     class More(Scenario):
         lunch_s: float = PydanticField(default=3.0, gt=0, le=60, description="when nobody asks anything [s]")
 
-    new = next(
-        f for f in fields(DEFAULT.to_mapping(), schema=More.model_json_schema()) if f.path == ("lunch_s",)
-    )
-    assert (new.label, new.limits, new.value, new.panel) == (
-        "lunch_s [s]",
-        "above 0, at most 60",
-        3.0,
-        "Topology",
-    )
+    new = next(f for f in fields(DEFAULT.to_mapping(), schema=More.model_json_schema()) if f.path == ("lunch_s",))
+    assert (new.label, new.limits, new.value, new.panel) == ("lunch_s [s]", "above 0, at most 60", 3.0, "Topology")
     assert new.help.startswith("when nobody")
 
 
@@ -115,9 +109,7 @@ def test_entries():
     f = by_name(Draft(DEFAULT))
     replicas, seqs = f["deployments.0.replicas"], f["deployments.0.engine.max_num_seqs"]
     assert (
-        entered(replicas, "4") == 4
-        and entered(seqs, " ") is None
-        and entered(f["workload.rate_rps"], 3.14159) == 3.142
+        entered(replicas, "4") == 4 and entered(seqs, " ") is None and entered(f["workload.rate_rps"], 3.14159) == 3.142
     )
     assert entered(f["deployments.0.traffic_classes"], "[a, b]") == ["a", "b"]
     with pytest.raises(ServelabError, match=r"deployments.0.replicas: 'four' is not a number"):
@@ -135,8 +127,13 @@ def test_entries():
         with pytest.raises(ServelabError, match=f"deployments.0.replicas: '{text}' is .*{message}"):
             entered(replicas, text)
     assert [k.path[-1] for k in knobs(list(f.values()), 0)] == [
-        "rate_rps", "gpu", "replicas", "tensor_parallel_size", "max_num_seqs", "max_num_batched_tokens"
-    ]  # fmt: skip
+        "rate_rps",
+        "gpu",
+        "replicas",
+        "tensor_parallel_size",
+        "max_num_seqs",
+        "max_num_batched_tokens",
+    ]
     assert steps(seqs)[0] == ("default", "") and ("128", 128) in steps(seqs)
 
 
@@ -221,11 +218,7 @@ def test_presets_are_scenarios():
         ("workload", {"source": "trace", "path": "/etc/passwd"}, "workload.path: '/etc/passwd'"),
         ("prices", {"file": "mine.csv"}, "prices.file: 'mine.csv'"),
         ("model", "/srv/models/mine", "deployments.0.model: '/srv/models/mine'"),
-        (
-            "step_time",
-            {"kind": "profile", "name": "/srv/p.json"},
-            "deployments.0.step_time.name: '/srv/p.json'",
-        ),
+        ("step_time", {"kind": "profile", "name": "/srv/p.json"}, "deployments.0.step_time.name: '/srv/p.json'"),
     ],
 )
 def test_a_page_for_others_reads_no_files(path, value, message):
@@ -245,25 +238,14 @@ def test_preview_is_near_simulation():
     """Within twice the error that it states (a median) plus what 1,000 s of traffic leave to chance."""
     s = Scenario.of(
         DEFAULT.to_mapping()
-        | {
-            "workload": {
-                "source": "azure_conversation",
-                "profile": "flat",
-                "rate_rps": 24.0,
-                "duration_s": 1000.0,
-            }
-        }
+        | {"workload": {"source": "azure_conversation", "profile": "flat", "rate_rps": 24.0, "duration_s": 1000.0}}
     )
     found = preview(s)
     rows = simulate(s).summary(trim_warmup_s=60).set_index(["metric", "stat"])["value"]
     tpot, ttft = found.error
     assert found.tpot_s == pytest.approx(rows["tpot_s", "mean"], rel=2 * tpot + 0.05)
     assert found.ttft_s == pytest.approx(rows["ttft_s", "mean"], rel=2 * ttft + 0.05)
-    assert (
-        found.usd_per_hour == pytest.approx(5.9, rel=0.5)
-        and found.trust == "roofline"
-        and not found.overloaded
-    )
+    assert found.usd_per_hour == pytest.approx(5.9, rel=0.5) and found.trust == "roofline" and not found.overloaded
 
 
 def test_preview_of_a_path_is_of_the_llm_alone():
@@ -313,12 +295,18 @@ CALM = {"kind": "poisson", "rate_rps": 1.0}
     "made, message",
     [
         (synthetic({"kind": "poisson", "rate_rps": 1e6}, requests=10**9), "1,000,000,000 requests"),
-        (synthetic({"kind": "profile", "points": [[0.0, 1.0]], "spikes": [SPIKE]}, duration_s=1e3), "1,000,000,000 requests"),
-        (synthetic({"kind": "profile", "points": [[0.0, 1.0]], "spikes": [SPIKE]}, duration_s=1e9), "1,999,999,000 requests"),
+        (
+            synthetic({"kind": "profile", "points": [[0.0, 1.0]], "spikes": [SPIKE]}, duration_s=1e3),
+            "1,000,000,000 requests",
+        ),
+        (
+            synthetic({"kind": "profile", "points": [[0.0, 1.0]], "spikes": [SPIKE]}, duration_s=1e9),
+            "1,999,999,000 requests",
+        ),
         (synthetic({"kind": "diurnal", "rate_rps": 1e3, "peak_to_mean": 2.0}, duration_s=1e6), "requests, more than"),
         (synthetic(CALM, duration_s=1e300), "requests, more than"),
     ],
-)  # fmt: skip
+)
 def test_preview_of_much_traffic_draws_a_sample_and_says_so(made, message):
     began = time.monotonic()
     found = preview(made)
@@ -343,10 +331,19 @@ def test_preview_of_what_is_too_large_says_so_at_once():
 def test_expected_requests_are_those_that_come():
     spike = {"start_s": 40.0, "duration_s": 30.0, "factor": 5.0}
     for arrivals, within in [
-        ({"kind": "diurnal", "rate_rps": 1.0, "peak_to_mean": 1.8, "day_factors": [1, 2, 3, 4, 5, 6, 7], "start_s": 5e5}, 3e5),
+        (
+            {
+                "kind": "diurnal",
+                "rate_rps": 1.0,
+                "peak_to_mean": 1.8,
+                "day_factors": [1, 2, 3, 4, 5, 6, 7],
+                "start_s": 5e5,
+            },
+            3e5,
+        ),
         ({"kind": "profile", "points": [[0.0, 20.0], [30.0, 80.0]], "period_s": 50.0, "spikes": [spike, spike]}, 220.0),
         ({"kind": "profile", "points": [[0.0, 200.0], [30.0, 80.0]], "interpolation": "step"}, 90.0),
-    ]:  # fmt: skip
+    ]:
         made = synthetic(arrivals, duration_s=within)
         process = made.workload.classes[0].arrivals
         assert expected_requests(made) == pytest.approx(process.rate(within).integral(within), rel=1e-9)
@@ -424,7 +421,7 @@ def test_time_goes_on_without_reports():
         ({}, "default", "the SLO has no limit", "#999"),
         ({"ttft_s": 1.0, "tpot_s": 0.05}, "microservices", "of the LLM alone; simulate for the verdict", "#999"),
     ],
-)  # fmt: skip
+)
 def test_the_preview_claims_no_more_than_it_knows(slo, name, message, colour):
     mapping = Scenario.load(examples_folder() / f"{name}.yaml").to_mapping() | {"slo": slo}
     card = preview_card(preview(Scenario.of(mapping)))
@@ -462,8 +459,7 @@ def test_a_job_is_off_the_main_thread_and_says_what_went_wrong():
 
 def test_a_cancelled_simulation_gives_what_it_reached():
     s = Scenario.of(
-        DEFAULT.to_mapping()
-        | {"workload": {"source": "azure_conversation", "rate_rps": 30.0, "duration_s": 36_000}}
+        DEFAULT.to_mapping() | {"workload": {"source": "azure_conversation", "rate_rps": 30.0, "duration_s": 36_000}}
     )
     reached = threading.Event()
     job = Job(Work().run(s, 0), lambda p: reached.set() if p.fraction else None, every_s=0.0)
@@ -494,10 +490,7 @@ def test_outcomes_are_kept_and_partial_ones_are_not():
 def test_capacity_and_plan_count_their_runs():
     s = Scenario.of(
         scenario().to_mapping()
-        | {
-            "slo": {"ttft_s": 0.5, "tpot_s": 0.05, "window_s": 30},
-            "prices": {"usd_per_gpu_hour": {"h100": 2.0}},
-        }
+        | {"slo": {"ttft_s": 0.5, "tpot_s": 0.05, "window_s": 30}, "prices": {"usd_per_gpu_hour": {"h100": 2.0}}}
     )
     told = []
     job = Job(Work().capacity(s, 0), told.append, every_s=0.0).start()
@@ -505,17 +498,14 @@ def test_capacity_and_plan_count_their_runs():
     counts = [int(p.text.split()[0]) for p in told if p.text[:1].isdigit()]
     assert counts == sorted(counts) and counts[-1] == len(job.result.found.curve)
     job = Job(
-        Work().plan(s, 0, {"replicas": [1, 2]}, Claim(probability=0.6, confidence=0.6)),
-        told.append,
-        every_s=0.0,
+        Work().plan(s, 0, {"replicas": [1, 2]}, Claim(probability=0.6, confidence=0.6)), told.append, every_s=0.0
     ).start()
     assert job.wait(120) and job.status == "done" and job.result.found.best is not None, job.problem
 
 
 def test_a_run_may_not_be_too_large():
     s = Scenario.of(
-        DEFAULT.to_mapping()
-        | {"workload": {"source": "azure_conversation", "rate_rps": 100.0, "duration_s": 3600}}
+        DEFAULT.to_mapping() | {"workload": {"source": "azure_conversation", "rate_rps": 100.0, "duration_s": 3600}}
     )
     assert expected_requests(s) == 360_000
     with pytest.raises(ServelabError, match="about 360,000 requests, more than the 1,000"):
@@ -523,18 +513,13 @@ def test_a_run_may_not_be_too_large():
     job = Job(Work(limits=Limits(requests=1000)).run(s, 0)).start()
     assert job.wait(10) and job.status == "failed" and "360,000" in job.problem
     mixed = Scenario.load(examples_folder() / "mixed.yaml")
-    drawn = np.mean(
-        [len(requests_of(mixed, seed)) for seed in range(4)]
-    )  # conversations of 1 to 8 turns, by day
+    drawn = np.mean([len(requests_of(mixed, seed)) for seed in range(4)])  # conversations of 1 to 8 turns, by day
     assert expected_requests(mixed) == pytest.approx(drawn, rel=0.03)
     many = DEFAULT.to_mapping()
     many["deployments"][0] |= {"replicas": 1000}
     with pytest.raises(ServelabError, match="1,000 pods, more than the 256.*lower replicas"):
         FOR_OTHERS.check(Scenario.of(many))
-    many["deployments"][0] |= {
-        "replicas": 200,
-        "engine": {"max_num_seqs": 8192, "max_num_batched_tokens": 8192},
-    }
+    many["deployments"][0] |= {"replicas": 200, "engine": {"max_num_seqs": 8192, "max_num_batched_tokens": 8192}}
     with pytest.raises(ServelabError, match="1,638,400 sequences"):
         FOR_OTHERS.check(Scenario.of(many))
 
@@ -542,8 +527,7 @@ def test_a_run_may_not_be_too_large():
 def test_a_search_is_bounded_too():
     """A little traffic for a long time: what the GPUs could take in that time is too much."""
     s = Scenario.of(
-        DEFAULT.to_mapping()
-        | {"workload": {"source": "azure_conversation", "rate_rps": 0.01, "duration_s": 1_000_000}}
+        DEFAULT.to_mapping() | {"workload": {"source": "azure_conversation", "rate_rps": 0.01, "duration_s": 1_000_000}}
     )
     job = Job(Work(limits=FOR_OTHERS).capacity(s, 0)).start()
     assert job.wait(60) and job.status == "failed" and "more than the 500,000" in job.problem

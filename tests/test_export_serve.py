@@ -33,21 +33,44 @@ def test_defaults_are_left_to_vllm():
 
 def test_what_is_set_is_written_even_where_it_is_the_default():
     flags = {
-        "tensor_parallel_size": 2, "gpu_memory_utilization": 0.85, "max_model_len": -1, "enforce_eager": True,
-        "enable_prefix_caching": False, "scheduling_policy": "fcfs", "kv_cache_dtype": "fp8", "watermark": 1e-5,
-    }  # fmt: skip
+        "tensor_parallel_size": 2,
+        "gpu_memory_utilization": 0.85,
+        "max_model_len": -1,
+        "enforce_eager": True,
+        "enable_prefix_caching": False,
+        "scheduling_policy": "fcfs",
+        "kv_cache_dtype": "fp8",
+        "watermark": 1e-5,
+    }
     assert serve_arguments(deployment(flags)) == [
-        MODEL, "--tensor-parallel-size", "2", "--kv-cache-dtype", "fp8", "--gpu-memory-utilization", "0.85",
-        "--max-model-len", "auto", "--scheduling-policy", "fcfs", "--watermark", "1e-05", "--no-enable-prefix-caching",
+        MODEL,
+        "--tensor-parallel-size",
+        "2",
+        "--kv-cache-dtype",
+        "fp8",
+        "--gpu-memory-utilization",
+        "0.85",
+        "--max-model-len",
+        "auto",
+        "--scheduling-policy",
+        "fcfs",
+        "--watermark",
+        "1e-05",
+        "--no-enable-prefix-caching",
         "--enforce-eager",
-    ]  # fmt: skip
+    ]
 
 
 def test_ranks_in_lockstep_are_written_as_they_are_simulated():
     d = deployment(model="Qwen/Qwen3-30B-A3B", data_parallel_size=4, expert_parallel=True)
     assert serve_arguments(d)[1:] == [
-        "--no-async-scheduling", "--data-parallel-size", "4", "--enable-expert-parallel", "--api-server-count", "1",
-    ]  # fmt: skip
+        "--no-async-scheduling",
+        "--data-parallel-size",
+        "4",
+        "--enable-expert-parallel",
+        "--api-server-count",
+        "1",
+    ]
 
 
 def test_api_servers_are_written_where_vllm_would_start_another_number():
@@ -66,9 +89,7 @@ def test_the_command_is_for_a_shell():
 
 def test_model_ids_are_those_of_the_catalog_and_never_made_up():
     assert serve_arguments(deployment(model="llama-3.1-8b"))[0] == "meta-llama/Llama-3.1-8B"
-    assert serve_arguments(deployment(model="META-llama/llama-3.3-70b-instruct"))[0].endswith(
-        "3.3-70B-Instruct"
-    )
+    assert serve_arguments(deployment(model="META-llama/llama-3.3-70b-instruct"))[0].endswith("3.3-70B-Instruct")
     assert all(hub_id(name) == name for name in load_models())
     own = load_models()[MODEL].model_copy(update={"name": "ours"})
     with pytest.raises(ServelabError, match=r"no Hugging Face id for the model 'ours'.*--model-id org/name"):
@@ -120,19 +141,31 @@ def test_the_table_is_sound():
 
 SWITCH = st.booleans()
 FLAGS = {
-        "tensor_parallel_size": st.sampled_from([1, 2, 4, 8]), "pipeline_parallel_size": st.integers(1, 4),
-        "dtype": st.sampled_from(["auto", "bfloat16", "half", "float32"]), "quantization": st.just("fp8"),
-        "kv_cache_dtype": st.sampled_from(["auto", "fp8", "fp8_e4m3"]),
-        "gpu_memory_utilization": st.floats(0.8, 1.0), "num_gpu_blocks_override": st.integers(3000, 9000),
-        "block_size": st.sampled_from([16, 32, 64]), "max_model_len": st.one_of(st.just(-1), st.integers(64, 40960)),
-        "max_num_seqs": st.integers(1, 1024), "max_num_active_seqs": st.integers(1, 64),
-        "max_num_batched_tokens": st.integers(1024, 65536), "max_num_queued_reqs": st.integers(0, 99),
-        "max_num_queued_tokens": st.integers(0, 10**6), "enable_chunked_prefill": SWITCH,
-        "long_prefill_token_threshold": st.integers(0, 64), "long_prefill_token_threshold_adaptive": SWITCH,
-        "scheduling_policy": st.sampled_from(["fcfs", "priority"]), "async_scheduling": SWITCH,
-        "scheduler_reserve_full_isl": SWITCH, "watermark": st.floats(0, 0.99), "enable_prefix_caching": SWITCH,
-        "enforce_eager": SWITCH, "max_cudagraph_capture_size": st.integers(1, 512),
-}  # fmt: skip
+    "tensor_parallel_size": st.sampled_from([1, 2, 4, 8]),
+    "pipeline_parallel_size": st.integers(1, 4),
+    "dtype": st.sampled_from(["auto", "bfloat16", "half", "float32"]),
+    "quantization": st.just("fp8"),
+    "kv_cache_dtype": st.sampled_from(["auto", "fp8", "fp8_e4m3"]),
+    "gpu_memory_utilization": st.floats(0.8, 1.0),
+    "num_gpu_blocks_override": st.integers(3000, 9000),
+    "block_size": st.sampled_from([16, 32, 64]),
+    "max_model_len": st.one_of(st.just(-1), st.integers(64, 40960)),
+    "max_num_seqs": st.integers(1, 1024),
+    "max_num_active_seqs": st.integers(1, 64),
+    "max_num_batched_tokens": st.integers(1024, 65536),
+    "max_num_queued_reqs": st.integers(0, 99),
+    "max_num_queued_tokens": st.integers(0, 10**6),
+    "enable_chunked_prefill": SWITCH,
+    "long_prefill_token_threshold": st.integers(0, 64),
+    "long_prefill_token_threshold_adaptive": SWITCH,
+    "scheduling_policy": st.sampled_from(["fcfs", "priority"]),
+    "async_scheduling": SWITCH,
+    "scheduler_reserve_full_isl": SWITCH,
+    "watermark": st.floats(0, 0.99),
+    "enable_prefix_caching": SWITCH,
+    "enforce_eager": SWITCH,
+    "max_cudagraph_capture_size": st.integers(1, 512),
+}
 
 
 @settings(max_examples=300, deadline=None)
@@ -181,17 +214,35 @@ def test_a_real_command_is_read():
     found = scenario_from_serve(REAL, "h100", name="chat")
     (d,) = found.mapping["deployments"]
     assert d == {
-        "name": "chat", "model": "meta-llama/Llama-3.1-8B-Instruct", "gpu": "h100",
-        "engine": {"version": "0.32", "tensor_parallel_size": 2, "max_model_len": 16384,
-                   "max_num_batched_tokens": 8200, "enable_prefix_caching": False},
-    }  # fmt: skip
+        "name": "chat",
+        "model": "meta-llama/Llama-3.1-8B-Instruct",
+        "gpu": "h100",
+        "engine": {
+            "version": "0.32",
+            "tensor_parallel_size": 2,
+            "max_model_len": 16384,
+            "max_num_batched_tokens": 8200,
+            "enable_prefix_caching": False,
+        },
+    }
     assert set(found.ignored) == {
-        "--host", "--port", "--api-key", "--served-model-name", "--trust-remote-code", "CUDA_VISIBLE_DEVICES",
+        "--host",
+        "--port",
+        "--api-key",
+        "--served-model-name",
+        "--trust-remote-code",
+        "CUDA_VISIBLE_DEVICES",
         "HF_TOKEN",
-    }  # fmt: skip
+    }
     said = "\n".join(found.warnings)
-    for name in ("--speculative-config", "--enable-lora", "--optimization-level", "--compilation-config",
-                 "VLLM_ATTENTION_BACKEND", "the workload is a placeholder"):  # fmt: skip
+    for name in (
+        "--speculative-config",
+        "--enable-lora",
+        "--optimization-level",
+        "--compilation-config",
+        "VLLM_ATTENTION_BACKEND",
+        "the workload is a placeholder",
+    ):
         assert name in said
     assert "secret" not in found.to_yaml() and "--host" in found.to_yaml()
 
@@ -238,7 +289,7 @@ def test_ways_to_start_vllm(start):
         ("vllm serve Qwen/Qwen3-8B 2>&1", "holds '2>&1'"),
         ("vllm serve 'Qwen", "cannot be read as a shell would"),
     ],
-)  # fmt: skip
+)
 def test_commands_that_cannot_be_read(command, message):
     with pytest.raises(ServelabError, match=message):
         scenario_from_serve(command, "h100")
@@ -258,24 +309,23 @@ def test_parallelism_that_is_not_simulated_is_warned_of():
     assert "does not simulate it yet" in said("-pp 2")
     assert "simulated only with data_parallel_size above 1" in said("--enable-expert-parallel")
     assert "simulated as independent" in said("-dp 2 -tp 2", "Qwen/Qwen3-30B-A3B")
-    assert (
-        scenario_from_serve("vllm serve Qwen/Qwen3-32B -tp 16", "h100").scenario.deployments[0].across_nodes
-    )
+    assert scenario_from_serve("vllm serve Qwen/Qwen3-32B -tp 16", "h100").scenario.deployments[0].across_nodes
 
 
 def test_flags_given_as_text_are_found_by_any_of_their_names():
     assert given_flags(["m", "-q", "fp8", "--device-memory-utilization", "0.5", "-ep"]) == {
-        "model_tag": "m", "--quantization": "fp8", "--gpu-memory-utilization": "0.5", "--enable-expert-parallel": True,
-    }  # fmt: skip
+        "model_tag": "m",
+        "--quantization": "fp8",
+        "--gpu-memory-utilization": "0.5",
+        "--enable-expert-parallel": True,
+    }
 
 
 def test_the_commands(tmp_path):
     file, again = tmp_path / "scenario.yaml", tmp_path / "again.yaml"
     file.write_text(Scenario.of(scenario_from_serve(REAL, "h100", name="chat").mapping).to_yaml())
     shown = CliRunner().invoke(app, ["export", "serve", str(file)])
-    assert shown.exit_code == 0 and shown.stdout.startswith(
-        "vllm serve meta-llama/Llama-3.1-8B-Instruct \\\n"
-    )
+    assert shown.exit_code == 0 and shown.stdout.startswith("vllm serve meta-llama/Llama-3.1-8B-Instruct \\\n")
     arguments = ["from-serve", "-", "--gpu", "h100", "--out", str(again)]
     read = CliRunner().invoke(app, arguments, input=shown.stdout)
     assert read.exit_code == 0 and "wrote" in read.stdout and "placeholder" in read.stderr
@@ -284,20 +334,16 @@ def test_the_commands(tmp_path):
     before = again.read_text()
     refused = CliRunner().invoke(app, arguments, input="vllm serve Qwen/Qwen3-8B")
     assert (refused.exit_code, again.read_text()) == (2, before) and "exists already" in refused.stderr
-    assert (
-        CliRunner().invoke(app, [*arguments, "--overwrite"], input="vllm serve Qwen/Qwen3-8B").exit_code == 0
-    )
+    assert CliRunner().invoke(app, [*arguments, "--overwrite"], input="vllm serve Qwen/Qwen3-8B").exit_code == 0
     assert Scenario.load(again).deployments[0].model == "Qwen/Qwen3-8B"
-    for bad in (["from-serve", "vllm serv x", "--gpu", "h100"],
-                ["from-serve", "vllm serve Qwen/Qwen3-8B", "--gpu", "h100", "--out", str(tmp_path / "no" / "x.yaml")],
-                ["export", "serve", str(file), "--deployment", "chta"],
-                ["export", "serve", str(tmp_path / "missing.yaml")]):  # fmt: skip
+    for bad in (
+        ["from-serve", "vllm serv x", "--gpu", "h100"],
+        ["from-serve", "vllm serve Qwen/Qwen3-8B", "--gpu", "h100", "--out", str(tmp_path / "no" / "x.yaml")],
+        ["export", "serve", str(file), "--deployment", "chta"],
+        ["export", "serve", str(tmp_path / "missing.yaml")],
+    ):
         found = CliRunner().invoke(app, bad)
-        assert (
-            found.exit_code == 2
-            and found.stderr.startswith("error: ")
-            and len(found.stderr.splitlines()) == 1
-        )
+        assert found.exit_code == 2 and found.stderr.startswith("error: ") and len(found.stderr.splitlines()) == 1
 
 
 def test_a_model_folder_is_named_from_the_folder_of_the_scenario(tmp_path, monkeypatch):
@@ -309,9 +355,7 @@ def test_a_model_folder_is_named_from_the_folder_of_the_scenario(tmp_path, monke
     )
     monkeypatch.chdir(tmp_path / "here")
     out = tmp_path / "there" / "s.yaml"
-    made = CliRunner().invoke(
-        app, ["from-serve", "vllm serve llama -tp 2", "--gpu", "h100", "--out", str(out)]
-    )
+    made = CliRunner().invoke(app, ["from-serve", "vllm serve llama -tp 2", "--gpu", "h100", "--out", str(out)])
     assert made.exit_code == 0, made.stderr
     loaded = Scenario.load(out)
     assert loaded.deployments[0].model_spec(loaded.base_dir).layers == 2

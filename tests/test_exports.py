@@ -54,9 +54,7 @@ def measured(real: dict) -> Result:
     steps = empty("steps", sum(map(len, tokens)))
     steps["replica"] = np.repeat(np.arange(n), [len(t) for t in tokens])
     steps["end_s"] = np.concatenate(tokens)
-    slo = (
-        {"ttft_s": 0.2, "tpot_s": 0.02} if real is REAL else {"ttft_s": 0.045, "tpot_s": 0.006, "e2el_s": 0.4}
-    )
+    slo = {"ttft_s": 0.2, "tpot_s": 0.02} if real is REAL else {"ttft_s": 0.045, "tpot_s": 0.006, "e2el_s": 0.4}
     return Result.from_columns(meta(slo=slo, steps="full"), {"requests": q, "steps": steps})
 
 
@@ -77,18 +75,20 @@ def test_summary_of_real_requests_is_the_one_vllm_wrote(real, percentiles):
     ours = bench_result(measured(real), percentiles=percentiles)
     # the simulator has no queue in the client: vLLM's own measure of it is not written
     assert list(ours) == [key for key in real if "client_queue" not in key]
-    rates = (
-        "duration",
-        "request_throughput",
-        "request_goodput",
-        "output_throughput",
-        "total_token_throughput",
-    )
+    rates = ("duration", "request_throughput", "request_goodput", "output_throughput", "total_token_throughput")
     for key in ours:
         if key.endswith("_ms") or key in rates:
             assert ours[key] == pytest.approx(real[key], rel=1e-9), key
-    for key in ("completed", "failed", "total_input_tokens", "total_output_tokens", "input_lens", "output_lens", "max_output_tokens_per_s",
-                "max_concurrent_requests"):  # fmt: skip
+    for key in (
+        "completed",
+        "failed",
+        "total_input_tokens",
+        "total_output_tokens",
+        "input_lens",
+        "output_lens",
+        "max_output_tokens_per_s",
+        "max_concurrent_requests",
+    ):
         assert ours[key] == real[key], key
     assert [bool(e) for e in ours["errors"]] == [bool(e) for e in real["errors"]]
     for key in ("ttfts", "latencies"):
@@ -103,10 +103,7 @@ def test_a_run_without_requests_is_refused():
 
 
 def test_our_own_summary_agrees(run):
-    ours, summary = (
-        bench_result(run, percentiles=(99.0,)),
-        run.summary().set_index(["metric", "stat"])["value"],
-    )
+    ours, summary = (bench_result(run, percentiles=(99.0,)), run.summary().set_index(["metric", "stat"])["value"])
     for name in ("ttft", "tpot", "itl", "e2el"):
         assert ours[f"mean_{name}_ms"] == pytest.approx(summary[f"{name}_s", "mean"] * 1e3, abs=1e-3)
         assert ours[f"p99_{name}_ms"] == pytest.approx(summary[f"{name}_s", "p99"] * 1e3, abs=1e-3)
@@ -176,10 +173,7 @@ def test_command(run, tmp_path):
     assert again.exit_code == 2 and "exists" in again.output
     bad = call(app, ["export", "bench", str(folder), str(tmp_path / "c.json"), "--percentiles", "p99"])
     assert bad.exit_code == 2 and "expected numbers such as 50,99, got 'p99'" in bad.output
-    assert (
-        "the name must end in .json"
-        in call(app, ["export", "trace", str(folder), str(tmp_path / "t.txt")]).output
-    )
+    assert "the name must end in .json" in call(app, ["export", "trace", str(folder), str(tmp_path / "t.txt")]).output
     said = call(app, ["explain", str(folder), "3"])
     assert said.exit_code == 0 and said.output.startswith("Request 3 ")
 

@@ -36,9 +36,7 @@ def batches(runs=60, noise=0.05, outliers=0.0, seed=0):
             seqs = int(rng.integers(1, 5)) if prompt else 0
             start = int(rng.integers(0, 300))
             pairs = prompt * (start + (prompt / max(seqs, 1) + 1) / 2)
-            parts.append(
-                (f"n{n}-c{context}-{run}", prompt, seqs, pairs, start + prompt, n, n * context, n + seqs)
-            )
+            parts.append((f"n{n}-c{context}-{run}", prompt, seqs, pairs, start + prompt, n, n * context, n + seqs))
     names = [
         "run",
         "prefill_tokens",
@@ -73,24 +71,14 @@ def test_a_few_very_slow_batches_do_not_carry_the_fit_away():
 
 def test_what_the_fit_predicts_is_what_the_engine_takes():
     frame = clean(batches(runs=20))
-    for fit, code in (
-        (fit_affine(frame), AFFINE_CODE),
-        (fit_piecewise(frame, 0.0, (1, 2, 4, 8, 16, 32)), PIECEWISE),
-    ):
+    for fit, code in ((fit_affine(frame), AFFINE_CODE), (fit_piecewise(frame, 0.0, (1, 2, 4, 8, 16, 32)), PIECEWISE)):
         predicted = fit.design.columns(frame) @ fit.coefficients
         c = fit.config
         if code == PIECEWISE:
             p = piecewise_params(c, (1, 2, 4, 8, 16, 32))
         else:
             p = np.array(
-                [
-                    c.base_s,
-                    c.prefill_token_s,
-                    c.decode_seq_s,
-                    c.decode_kv_s,
-                    c.prefill_pair_s,
-                    c.prefill_seq_s,
-                ]
+                [c.base_s, c.prefill_token_s, c.decode_seq_s, c.decode_kv_s, c.prefill_pair_s, c.prefill_seq_s]
             )
         for i in (0, 7, 100, 399):
             r = frame.iloc[i]
@@ -165,6 +153,4 @@ def test_a_parameter_beyond_physics_is_an_error_of_the_fit():
     config = affine_design(AFFINE).config(np.array([1e-3, 1e-4, 0, 1e-9]), 0.0)
     with pytest.raises(ServelabError, match="decode_kv_s = 1e-09 s means 1.31e.14 B/s"):
         check_physics(config, model, gpu, 1.5e10, 131072)
-    check_physics(
-        affine_design(AFFINE).config(np.array([1e-3, 1e-4, 0, 1e-7]), 0.0), model, gpu, 1.5e10, 131072
-    )
+    check_physics(affine_design(AFFINE).config(np.array([1e-3, 1e-4, 0, 1e-7]), 0.0), model, gpu, 1.5e10, 131072)

@@ -7,13 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calibration.fit_roofline import (
-    fit_roofline,
-    leave_largest_third_out,
-    leave_one_model_out,
-    log_ratios,
-    summary,
-)
+from calibration.fit_roofline import fit_roofline, leave_largest_third_out, leave_one_model_out, log_ratios, summary
 from calibration.steady_rows import SteadyRow, joining_tokens, read_rows, screen
 from simulator.catalog import find_gpu, find_model
 from simulator.engine.config import parse, resolve
@@ -21,9 +15,14 @@ from simulator.errors import ServelabError
 
 RUNS = Path(__file__).resolve().parents[2] / "shared/data/vllm_steady_state/ml_energy_v3_lm-arena-chat.csv"
 TRUTH = {
-    "compute_efficiency": 0.7, "memory_efficiency": 0.8, "kv_efficiency": 0.6, "layer_s": 2e-5,
-    "seq_async_s": 3e-5, "mixed_layer_s": 4e-5, "all_reduce_s": 1e-5,
-}  # fmt: skip
+    "compute_efficiency": 0.7,
+    "memory_efficiency": 0.8,
+    "kv_efficiency": 0.6,
+    "layer_s": 2e-5,
+    "seq_async_s": 3e-5,
+    "mixed_layer_s": 4e-5,
+    "all_reduce_s": 1e-5,
+}
 
 
 def made(model, tp, batches, truth=TRUTH):
@@ -31,8 +30,13 @@ def made(model, tp, batches, truth=TRUTH):
     spec, gpu = find_model(model), find_gpu("h100")
     rows = []
     for batch in batches:
-        flags = {"version": "0.19", "tensor_parallel_size": tp, "max_num_seqs": batch,
-                 "max_num_batched_tokens": 8192, "num_gpu_blocks_override": 10**7}  # fmt: skip
+        flags = {
+            "version": "0.19",
+            "tensor_parallel_size": tp,
+            "max_num_seqs": batch,
+            "max_num_batched_tokens": 8192,
+            "num_gpu_blocks_override": 10**7,
+        }
         settings = resolve(parse(flags), spec, gpu)
         row = SteadyRow(f"{model} x{tp}", spec, gpu, settings, batch, float(batch), 500.0, 1.0, float(batch))
         itl, mean = np.exp(log_ratios([row], truth))[0]

@@ -42,9 +42,7 @@ def test_steps_of_the_rate_are_found():
 def test_irregularity_is_found(cv):
     t = synthetic({"kind": "gamma", "rate_rps": 10.0, "cv": cv})
     found, _ = fit_arrivals(t.arrival_s, 2000.0)
-    assert found["kind"] == ("poisson" if cv == 1 else "gamma") and found["rate_rps"] == pytest.approx(
-        10, rel=0.1
-    )
+    assert found["kind"] == ("poisson" if cv == 1 else "gamma") and found["rate_rps"] == pytest.approx(10, rel=0.1)
     assert found.get("cv", 1.0) == pytest.approx(cv, rel=0.08)
 
 
@@ -98,15 +96,11 @@ def test_likelihoods_are_of_whole_tokens():
     rng = np.random.default_rng(2)
     tokens = np.rint(rng.lognormal(3, 0.7, 5000)).clip(1).astype(int)
     for config in (mixture(tokens, 1), mixture(tokens, 2), histogram(tokens)):
-        assert np.exp(likelihood(config, np.arange(1, tokens.max() + 1))).sum() == pytest.approx(
-            1.0, abs=0.01
-        )
+        assert np.exp(likelihood(config, np.arange(1, tokens.max() + 1))).sum() == pytest.approx(1.0, abs=0.01)
 
 
 def test_system_prompts_are_found():
-    t = synthetic(
-        {"kind": "poisson", "rate_rps": 5.0}, shared_prefix={"groups": 3, "tokens": 500, "share": 0.6}
-    )
+    t = synthetic({"kind": "poisson", "rate_rps": 5.0}, shared_prefix={"groups": 3, "tokens": 500, "share": 0.6})
     found = fit_workload(t)
     one = found.mapping["classes"][0]["shared_prefix"]
     assert (one["groups"], one["tokens"]) == (3, 500) and one["share"] == pytest.approx(0.6, abs=0.02)
@@ -117,9 +111,7 @@ def quality(found):
     return found.quality.set_index("measure")
 
 
-@pytest.mark.parametrize(
-    "name", ["azure_llm_2023_conv.csv", "azure_llm_2023_code.csv", "mooncake_conversation.jsonl"]
-)
+@pytest.mark.parametrize("name", ["azure_llm_2023_conv.csv", "azure_llm_2023_code.csv", "mooncake_conversation.jsonl"])
 def test_real_traces(name):
     path = TRACES / name
     if not path.is_file():
@@ -151,9 +143,7 @@ def test_command(tmp_path):
     out, picture = tmp_path / "w.yaml", tmp_path / "fit.png"
     call = CliRunner().invoke(app, ["fit-workload", str(path), "--out", str(out), "--report", str(picture)])
     assert (
-        call.exit_code == 0
-        and "Kolmogorov-Smirnov distance, prompt" in call.output
-        and picture.stat().st_size > 10_000
+        call.exit_code == 0 and "Kolmogorov-Smirnov distance, prompt" in call.output and picture.stat().st_size > 10_000
     )
     config = SyntheticWorkload.model_validate(yaml.safe_load(out.read_text())["workload"])
     assert config.classes[0].name == "trace"
@@ -164,11 +154,17 @@ def test_command(tmp_path):
 @pytest.mark.parametrize(
     "table, says",
     [
-        (RequestTable.from_columns(np.arange(9.0), np.ones(9, int), np.ones(9, int)), "has 9 requests, a fit needs at least 50"),
+        (
+            RequestTable.from_columns(np.arange(9.0), np.ones(9, int), np.ones(9, int)),
+            "has 9 requests, a fit needs at least 50",
+        ),
         (RequestTable.from_columns(np.zeros(60), np.ones(60, int), np.ones(60, int)), "above 0"),
-        (RequestTable.from_columns(np.arange(60.0), np.ones(60, int), np.ones(60, int), until_s=np.full(60, 99.0)), "wait for answers"),
+        (
+            RequestTable.from_columns(np.arange(60.0), np.ones(60, int), np.ones(60, int), until_s=np.full(60, 99.0)),
+            "wait for answers",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_fitted(table, says):
     with pytest.raises(ServelabError, match=says):
         fit_workload(table)

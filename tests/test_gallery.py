@@ -24,11 +24,17 @@ from simulator.charts.timeline import replicas_over_time
 from simulator.errors import ServelabError
 
 # quantities that have no unit: shares and counts
-PLAIN = {"share", "within SLO", "share within SLO", "share of requests", "share of completed requests", "requests", "replicas",
-         "variance / mean of counts"}  # fmt: skip
-LOADS = re.compile(
-    r"""<(?:script|link|img|iframe)[^>]+(?:src|href)\s*=\s*["']?https?:|\bimport\s*\(?\s*["']https?:"""
-)
+PLAIN = {
+    "share",
+    "within SLO",
+    "share within SLO",
+    "share of requests",
+    "share of completed requests",
+    "requests",
+    "replicas",
+    "variance / mean of counts",
+}
+LOADS = re.compile(r"""<(?:script|link|img|iframe)[^>]+(?:src|href)\s*=\s*["']?https?:|\bimport\s*\(?\s*["']https?:""")
 
 
 @pytest.fixture(scope="module")
@@ -104,18 +110,41 @@ def test_a_million_requests_never_reach_the_browser():
     n = 1_000_000
     arrival = np.sort(rng.uniform(0, 86_400, n))
     requests = pd.DataFrame({"arrival_s": arrival, "end_s": arrival + 1})
-    table = pd.DataFrame({"window_s": np.arange(86_400.0), "deployment": 0, "replica": 0, "busy_s": 0.5, "steps": 50,
-                          "running_mean": 3.0, "waiting_mean": 0.0, "kv_mean": 0.2})  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "window_s": np.arange(86_400.0),
+            "deployment": 0,
+            "replica": 0,
+            "busy_s": 0.5,
+            "steps": 50,
+            "running_mean": 3.0,
+            "waiting_mean": 0.0,
+            "kv_mean": 0.2,
+        }
+    )
     begun = np.sort(rng.uniform(0, 86_000, 5000))
     instances = pd.DataFrame({"deployment": 0, "start_s": begun, "end_s": begun + 300})
-    steps = pd.DataFrame({"deployment": 0, "replica": 0, "step": np.arange(n), "start_s": np.arange(n) * 0.01, "end_s": np.arange(n) * 0.01 + 0.009,
-                          "prefill_tokens": 0, "decode_seqs": 5, "running": 5, "waiting": 0})  # fmt: skip
+    steps = pd.DataFrame(
+        {
+            "deployment": 0,
+            "replica": 0,
+            "step": np.arange(n),
+            "start_s": np.arange(n) * 0.01,
+            "end_s": np.arange(n) * 0.01 + 0.009,
+            "prefill_tokens": 0,
+            "decode_seqs": 5,
+            "running": 5,
+            "waiting": 0,
+        }
+    )
     points = pd.DataFrame({"metric": "TTFT", "unit": "s", "measured": arrival + 1, "simulated": arrival + 2})
     made = [
         charts.timeline(requests, table, np.ones(n, bool), instances=instances, brush=True),
-        charts.gantt(steps), charts.gantt(steps, window_s=(0.0, 1e6)), charts.measured_simulated(points),
+        charts.gantt(steps),
+        charts.gantt(steps, window_s=(0.0, 1e6)),
+        charts.measured_simulated(points),
         charts.paired_cdf({"a": {"measured": [arrival], "simulated": [arrival]}}),
-    ]  # fmt: skip
+    ]
     for chart in made:
         assert sum(map(len, spec(chart)["datasets"].values())) < 3200
 
@@ -202,18 +231,14 @@ def test_break_even_is_where_the_lines_cross():
     assert crossing_of(volume(), "tokens") == pytest.approx(2500 / 900, rel=1e-6)
     assert "2.78 billion" in json.dumps(spec(GALLERY["break_even"]()))
     apart = volume().assign(value=lambda f: f["value"] + 1e5 * (f["line"] == "API"))
-    assert "none in this range" in json.dumps(
-        spec(charts.break_even(apart, "tokens", "tokens [1e9]", "cost [USD]"))
-    )
+    assert "none in this range" in json.dumps(spec(charts.break_even(apart, "tokens", "tokens [1e9]", "cost [USD]")))
     with pytest.raises(ServelabError, match="expected two lines, got 1"):
         charts.break_even(volume()[lambda f: f["line"] == "API"], "tokens", "tokens [1e9]", "cost [USD]")
 
 
 def test_the_knee_and_the_limit_have_their_values():
     text = json.dumps(spec(GALLERY["capacity_curve"]()), ensure_ascii=False)
-    assert (
-        "knee 11.6 request/s" in text and "highest within SLO 12.8 request/s" in text and "SLO 50 ms" in text
-    )
+    assert "knee 11.6 request/s" in text and "highest within SLO 12.8 request/s" in text and "SLO 50 ms" in text
     text = json.dumps(spec(GALLERY["capacity_curve:throughput"]()))
     assert f"knee {180 * 11.6:,.0f} token/s" in text
     with pytest.raises(ServelabError, match="no column 'goodput'"):
@@ -222,12 +247,7 @@ def test_the_knee_and_the_limit_have_their_values():
 
 def test_points_in_the_band_are_counted():
     table = pd.DataFrame(
-        {
-            "metric": "TTFT",
-            "unit": "s",
-            "measured": [1.0, 2.0, 4.0, np.nan],
-            "simulated": [1.05, 2.5, 3.7, 1.0],
-        }
+        {"metric": "TTFT", "unit": "s", "measured": [1.0, 2.0, 4.0, np.nan], "simulated": [1.05, 2.5, 3.7, 1.0]}
     )
     assert "TTFT: 67% of 3 in the band" in json.dumps(spec(charts.measured_simulated(table)))
     with pytest.raises(ServelabError, match="none of 1 rows has both"):
@@ -267,9 +287,7 @@ def opened(browser, path: Path):
     """A page on a file, what it asked of the network, and the errors of its scripts."""
     tab, asked, wrong = browser.new_page(viewport={"width": 1400, "height": 1000}), [], []
     here = lambda url: url.startswith(("file://", "blob:", "data:"))
-    tab.route(
-        "**/*", lambda r: r.continue_() if here(r.request.url) else (asked.append(r.request.url), r.abort())
-    )
+    tab.route("**/*", lambda r: r.continue_() if here(r.request.url) else (asked.append(r.request.url), r.abort()))
     tab.on("console", lambda m: wrong.append(m.text) if m.type in ("error", "warning") else None)
     tab.on("pageerror", lambda e: wrong.append(str(e)))
     tab.goto(path.as_uri())
@@ -293,7 +311,8 @@ def test_dragging_over_the_arrivals_zooms_the_other_panels(browser, tmp_path):
     )
     tab.wait_for_selector("#vega-chart svg")
     axes = lambda: tab.evaluate(
-        "[...document.querySelectorAll('.role-axis-label')].map(a => [...a.querySelectorAll('text')].map(t => t.textContent))"
+        "[...document.querySelectorAll('.role-axis-label')].map(a => [...a.querySelectorAll('text')].map(t => "
+        "t.textContent))"
     )
     before = axes()
     frames = [f.bounding_box() for f in tab.locator("#vega-chart svg path.background").all()]
@@ -315,8 +334,24 @@ def test_dragging_over_the_arrivals_zooms_the_other_panels(browser, tmp_path):
 def test_the_widget_is_drawn_without_a_network(browser, tmp_path):
     pytest.importorskip("anywidget")
     made = charts.interactive(GALLERY["timeline:brush"]())
-    state = {k: getattr(made, k) for k in made.keys if k in ("spec", "debounce_wait", "max_wait", "local_tz", "embed_options",
-             "_vl_selections", "_params", "_chart_state", "_js_watch_plan", "_js_to_py_updates", "_py_to_js_updates")}  # fmt: skip
+    state = {
+        k: getattr(made, k)
+        for k in made.keys
+        if k
+        in (
+            "spec",
+            "debounce_wait",
+            "max_wait",
+            "local_tz",
+            "embed_options",
+            "_vl_selections",
+            "_params",
+            "_chart_state",
+            "_js_watch_plan",
+            "_js_to_py_updates",
+            "_py_to_js_updates",
+        )
+    }
     page = """<div id="at"></div><script type="module">
       const state = STATE;
       const model = {get: k => state[k], set: (k, v) => {state[k] = v}, save_changes() {}, on() {}, off() {}};
@@ -326,9 +361,7 @@ def test_the_widget_is_drawn_without_a_network(browser, tmp_path):
     </script>"""
     quoted = lambda text: json.dumps(text).replace("</", "<\\/")
     path = tmp_path / "widget.html"
-    path.write_text(
-        page.replace("STATE", quoted(state)).replace("SOURCE", quoted(made._esm)), encoding="utf-8"
-    )
+    path.write_text(page.replace("STATE", quoted(state)).replace("SOURCE", quoted(made._esm)), encoding="utf-8")
     tab, asked, wrong = opened(browser, path)
     tab.wait_for_selector("#at svg, #at canvas", timeout=20_000)
     assert asked == [] and wrong == []

@@ -22,28 +22,41 @@ SYSTEMS = {
     "prefix": scenario(
         {"num_gpu_blocks_override": 150},
         workload={
-            "source": "poisson", "rate_rps": 12.0, "requests": 300, "shared_prefix": PREFIX,
+            "source": "poisson",
+            "rate_rps": 12.0,
+            "requests": 300,
+            "shared_prefix": PREFIX,
             "prompt_tokens": {"kind": "uniform", "min": 10, "max": 300},
-            "output_tokens": {"kind": "uniform", "min": 1, "max": 120}, "max_tokens": 100,
+            "output_tokens": {"kind": "uniform", "min": 1, "max": 120},
+            "max_tokens": 100,
         },
     ),
     "priority": scenario(
         {"scheduling_policy": "priority", "num_gpu_blocks_override": 150},
         workload={
-            "source": "poisson", "rate_rps": 12.0, "requests": 300, "priority_weights": {0: 1, 1: 2},
-            "prompt_tokens": {"kind": "fixed", "tokens": 300}, "output_tokens": {"kind": "fixed", "tokens": 90},
+            "source": "poisson",
+            "rate_rps": 12.0,
+            "requests": 300,
+            "priority_weights": {0: 1, 1: 2},
+            "prompt_tokens": {"kind": "fixed", "tokens": 300},
+            "output_tokens": {"kind": "fixed", "tokens": 90},
         },
     ),
     "limits": scenario(
-        {"max_num_queued_reqs": 12, "max_num_queued_tokens": 3000}, replicas=2, client={"timeout_s": 0.9},
-        api_server={"processes": 2, "base_s": 0.01, "prompt_token_s": 1e-5}, router={"kind": "random"},
+        {"max_num_queued_reqs": 12, "max_num_queued_tokens": 3000},
+        replicas=2,
+        client={"timeout_s": 0.9},
+        api_server={"processes": 2, "base_s": 0.01, "prompt_token_s": 1e-5},
+        router={"kind": "random"},
         workload={
-            "source": "poisson", "rate_rps": 60.0, "requests": 400,
+            "source": "poisson",
+            "rate_rps": 60.0,
+            "requests": 400,
             "prompt_tokens": {"kind": "uniform", "min": 10, "max": 700},
             "output_tokens": {"kind": "uniform", "min": 1, "max": 120},
         },
     ),
-}  # fmt: skip
+}
 
 
 def same(a, b):
@@ -88,10 +101,14 @@ def test_same_seed_same_bytes(name, tmp_path):
 def test_python_gives_the_same_as_compiled(tmp_path):
     """The very same functions, not compiled, in a process of their own."""
     small = {
-        "source": "poisson", "rate_rps": 12.0, "requests": 60, "shared_prefix": PREFIX, "max_tokens": 30,
+        "source": "poisson",
+        "rate_rps": 12.0,
+        "requests": 60,
+        "shared_prefix": PREFIX,
+        "max_tokens": 30,
         "prompt_tokens": {"kind": "uniform", "min": 10, "max": 300},
         "output_tokens": {"kind": "uniform", "min": 1, "max": 40},
-    }  # fmt: skip
+    }
     for name in ("prefix", "limits", "priority"):
         mapping = SYSTEMS[name].to_mapping()
         mapping["workload"] = small | ({"priority_weights": {0: 1, 1: 1}} if name == "priority" else {})
@@ -134,9 +151,7 @@ def test_seeds_differ():
 
 
 def test_your_own_step_time_runs_uncompiled_and_says_so():
-    def mine(
-        code, p, tokens, prefill_tokens, prefill_seqs, pairs, prefill_kv, decode_seqs, decode_kv, sampled
-    ):
+    def mine(code, p, tokens, prefill_tokens, prefill_seqs, pairs, prefill_kv, decode_seqs, decode_kv, sampled):
         a = AFFINE
         seconds = a["base_s"] + a["prefill_token_s"] * prefill_tokens
         return seconds + a["decode_seq_s"] * decode_seqs + a["decode_kv_s"] * decode_kv

@@ -22,8 +22,7 @@ BASE = scenario().to_mapping()
 def refused(path, value, *words):
     """Setting ``path`` to ``value`` is an error whose message holds all ``words``."""
     mapping = overridden(
-        copy.deepcopy(BASE),
-        f"{path}={yaml.safe_dump(value, default_flow_style=True, width=10**6).splitlines()[0]}",
+        copy.deepcopy(BASE), f"{path}={yaml.safe_dump(value, default_flow_style=True, width=10**6).splitlines()[0]}"
     )
     with pytest.raises(ServelabError) as caught:
         simulate(Scenario.of(mapping))
@@ -41,7 +40,11 @@ def refused(path, value, *words):
         ("workload.rate_rps", -3.0, ["workload.rate_rps", "-3.0"]),
         ("workload.rate_rps", float("nan"), ["workload.rate_rps", "nan"]),
         ("workload.prompt_tokens", {"kind": "fixed", "tokens": 0}, ["workload.prompt_tokens.tokens", "1", "0"]),
-        ("workload.prompt_tokens", {"kind": "fixed", "tokens": 5000}, ["prompt_tokens=5000", "max_model_len - 1 = 1023"]),
+        (
+            "workload.prompt_tokens",
+            {"kind": "fixed", "tokens": 5000},
+            ["prompt_tokens=5000", "max_model_len - 1 = 1023"],
+        ),
         ("workload.source", "poison", ["'poison'", "did you mean 'poisson'"]),
         ("router.kind", "least_outstandin", ["router", "did you mean 'least_outstanding'"]),
         ("deployments.0.gpu", "h1000", ["deployments.0", "'h1000'", "did you mean"]),
@@ -56,19 +59,44 @@ def refused(path, value, *words):
         ("schema_version", 2, ["schema_version", "2"]),
         ("deployments.0.replicas", -1, ["deployments.0.replicas", "greater than or equal to 0", "-1"]),
         ("path", "monolit", ["path", "'monolit'", "monolith"]),
-        ("path", {"stages": [{"name": "a", "workers": 0}, {"name": "llm", "kind": "llm"}]}, ["path.stages.0", "workers=0"]),
-        ("path", {"stages": [{"name": "a", "after": ["llm"]}, {"name": "llm", "kind": "llm", "after": ["a"]}]}, ["path", "cycle", "a -> llm -> a"]),
-        ("path", {"stages": [{"name": "a", "branches": {"llm": 0.9}}, {"name": "llm", "kind": "llm"}]}, ["path.stages.0", "sum to 0.9"]),
+        (
+            "path",
+            {"stages": [{"name": "a", "workers": 0}, {"name": "llm", "kind": "llm"}]},
+            ["path.stages.0", "workers=0"],
+        ),
+        (
+            "path",
+            {"stages": [{"name": "a", "after": ["llm"]}, {"name": "llm", "kind": "llm", "after": ["a"]}]},
+            ["path", "cycle", "a -> llm -> a"],
+        ),
+        (
+            "path",
+            {"stages": [{"name": "a", "branches": {"llm": 0.9}}, {"name": "llm", "kind": "llm"}]},
+            ["path.stages.0", "sum to 0.9"],
+        ),
         ("path", {"preset": "monolith", "without": ["gatway"]}, ["no stage 'gatway'", "did you mean 'gateway'"]),
         ("nodes", {"pools": [{"name": "p", "gpu": "l4", "nodes": 1}]}, ["'d'", "h100_sxm", "l4"]),
-        ("deployments.0.autoscaler", {"kind": "hpa", "min_replicas": 5, "max_replicas": 2, "metrics": [{"metric": "concurrency", "target_average_value": 1}]}, ["deployments.0.autoscaler", "min_replicas 5", "max_replicas 2"]),
-        ("deployments.0.autoscaler", {"kind": "hpa", "max_replicas": 2, "metrics": [{"metric": "cpu", "target_average_value": 1}]}, ["cpu", "does not emit"]),
+        (
+            "deployments.0.autoscaler",
+            {
+                "kind": "hpa",
+                "min_replicas": 5,
+                "max_replicas": 2,
+                "metrics": [{"metric": "concurrency", "target_average_value": 1}],
+            },
+            ["deployments.0.autoscaler", "min_replicas 5", "max_replicas 2"],
+        ),
+        (
+            "deployments.0.autoscaler",
+            {"kind": "hpa", "max_replicas": 2, "metrics": [{"metric": "cpu", "target_average_value": 1}]},
+            ["cpu", "does not emit"],
+        ),
         ("deployments.0.traffic_classes", ["nobody"], ["no class 'nobody'"]),
         ("router", {"kind": "weighted", "weights": {"e": 1.0}}, ["no weight for the deployment 'd'"]),
         ("admission", [{"kind": "shed", "from_outstanding": 5, "to_outstanding": 5}], ["admission.0", "must be below"]),
         ("client.timeout_s", -1, ["client.timeout_s", "-1"]),
     ],
-)  # fmt: skip
+)
 def test_message(path, value, words):
     refused(path, value, *words)
 
@@ -132,20 +160,12 @@ def test_overrides(override):
 def test_ctrl_c_keeps_what_was_reached(tmp_path, router):
     mapping = copy.deepcopy(BASE) | {"router": {"kind": router}}
     # lightly loaded: hundreds of batches a request, minutes in all
-    mapping["workload"] |= {
-        "requests": 1_000_000,
-        "rate_rps": 0.2,
-        "output_tokens": {"kind": "fixed", "tokens": 300},
-    }
+    mapping["workload"] |= {"requests": 1_000_000, "rate_rps": 0.2, "output_tokens": {"kind": "fixed", "tokens": 300}}
     (tmp_path / "long.yaml").write_text(yaml.safe_dump(mapping))
     code = "from simulator.cli import app; app()"
     command = [sys.executable, "-c", code, "run", str(tmp_path / "long.yaml"), "--out", str(tmp_path / "out")]
     with subprocess.Popen(
-        command,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"COLUMNS": "200"},
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "200"}
     ) as run:
         time.sleep(10)
         assert run.poll() is None, run.communicate()

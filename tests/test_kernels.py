@@ -32,10 +32,16 @@ def table(**changes):
     axes = [(0, 16, 64), (0, 100), (0, 1, 8), (0, 50, 400)]
     p, k, d, c = np.meshgrid(*axes, indexing="ij")
     given = dict(
-        dense_tokens=(1, 10, 100), dense_s=(1e-3, 1e-3, 1e-2), head_seqs=(1, 10), head_s=(1e-4, 1e-4),
-        prefill_tokens=axes[0], history_tokens=axes[1], decode_seqs=axes[2], context_tokens=axes[3],
+        dense_tokens=(1, 10, 100),
+        dense_s=(1e-3, 1e-3, 1e-2),
+        head_seqs=(1, 10),
+        head_s=(1e-4, 1e-4),
+        prefill_tokens=axes[0],
+        history_tokens=axes[1],
+        decode_seqs=axes[2],
+        context_tokens=axes[3],
         attention_s=tuple(((1 + 2 * p + 3 * k + 5 * d + 7 * c) * 1e-6).ravel()),
-    )  # fmt: skip
+    )
     return KernelStepTime(**(given | changes))
 
 
@@ -52,9 +58,7 @@ def test_batches_are_padded_to_captured_sizes():
     p = kernel_params(table(), (1, 2, 4, 8, 40))
 
     def dense(tokens):
-        return kernel_seconds(p, tokens, 0, 0, 0.0, tokens, 0, 1, 0, 0) - attention(
-            p, 0.0, 0.0, float(tokens), 0.0
-        )
+        return kernel_seconds(p, tokens, 0, 0, 0.0, tokens, 0, 1, 0, 0) - attention(p, 0.0, 0.0, float(tokens), 0.0)
 
     assert dense(9) == pytest.approx(dense(40)) != pytest.approx(dense(8))
     assert dense(41) > dense(40)
@@ -63,11 +67,7 @@ def test_batches_are_padded_to_captured_sizes():
 
 def test_a_skewed_batch_lies_between_its_mean_and_its_longest():
     shape = dict(
-        skew_prefill=(0, 64),
-        skew_seqs=(4, 8),
-        skew_share=(0.5, 1e9),
-        skew_longest=(1e9,),
-        skew_history=(1e9,),
+        skew_prefill=(0, 64), skew_seqs=(4, 8), skew_share=(0.5, 1e9), skew_longest=(1e9,), skew_history=(1e9,)
     )
     values = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
     p = kernel_params(table(**shape, skew_alpha=values, skew=True), ())
@@ -76,9 +76,7 @@ def test_a_skewed_batch_lies_between_its_mean_and_its_longest():
     assert alpha(p, 0, 0, 4, 40.0, 10, 50) == 0.2 and alpha(p, 1, 0, 4, 20.0, 10, 50) == 0.5
     assert alpha(p, 0, 0, 4, 20.0, 20, 20) == 0.0 == alpha(off, 0, 0, 4, 20.0, 10, 50)
     even, skewed = (kernel_seconds(q, 4, 0, 0, 0.0, 4, 80, 4, 10, 50) for q in (off, p))
-    assert skewed - even == pytest.approx(
-        0.1 * (attention(p, 0.0, 0.0, 4.0, 50.0) - attention(p, 0.0, 0.0, 4.0, 20.0))
-    )
+    assert skewed - even == pytest.approx(0.1 * (attention(p, 0.0, 0.0, 4.0, 50.0) - attention(p, 0.0, 0.0, 4.0, 20.0)))
 
 
 def test_several_chunks_cost_less_than_one_of_their_length():
@@ -105,12 +103,16 @@ def test_tables_that_do_not_fit_are_refused(changes, said):
 
 
 def test_piecewise():
-    model = PiecewiseStepTime(tokens=(1, 8, 64), seconds=(1e-3, 2e-3, 9e-3), decode_kv_s=1e-6, prefill_pair_s=1e-8,
-                              prefill_seq_s=1e-4, decode_seq_s=1e-5)  # fmt: skip
-    p = piecewise_params(model, (1, 2, 4, 8, 16))
-    assert gpu_seconds(PIECEWISE, p, 9, 0, 0, 0.0, 0, 9, 100, 9) == pytest.approx(
-        2e-3 + 8 / 56 * 7e-3 + 1e-4 + 9e-5
+    model = PiecewiseStepTime(
+        tokens=(1, 8, 64),
+        seconds=(1e-3, 2e-3, 9e-3),
+        decode_kv_s=1e-6,
+        prefill_pair_s=1e-8,
+        prefill_seq_s=1e-4,
+        decode_seq_s=1e-5,
     )
+    p = piecewise_params(model, (1, 2, 4, 8, 16))
+    assert gpu_seconds(PIECEWISE, p, 9, 0, 0, 0.0, 0, 9, 100, 9) == pytest.approx(2e-3 + 8 / 56 * 7e-3 + 1e-4 + 9e-5)
     assert gpu_seconds(PIECEWISE, p, 128, 128, 2, 500.0, 128, 0, 0, 2) == pytest.approx(
         9e-3 + 64 / 56 * 7e-3 + 5e-6 + 2e-4
     )
@@ -118,9 +120,7 @@ def test_piecewise():
         PiecewiseStepTime(tokens=(1, 8), seconds=(2e-3, 1e-3), decode_kv_s=0)
 
 
-needs_kernels = pytest.mark.skipif(
-    not KERNEL_DATA.is_dir(), reason="the kernel times of ../shared/data are not here"
-)
+needs_kernels = pytest.mark.skipif(not KERNEL_DATA.is_dir(), reason="the kernel times of ../shared/data are not here")
 needs_runs = pytest.mark.skipif(not RUNS.is_dir(), reason="the recorded runs of ../shared/data are not here")
 
 
@@ -129,14 +129,13 @@ def test_shipped_profiles_are_what_their_script_makes():
     for shipped in PROFILES:
         made = make(shipped, KERNEL_DATA)
         there = load_profiles()[shipped.name]
-        assert (
-            json.loads(made.to_json())["step_time"] == there.step_time and made.provenance == there.provenance
-        )
+        assert json.loads(made.to_json())["step_time"] == there.step_time and made.provenance == there.provenance
 
 
 @needs_kernels
 def test_measured_points_come_back_and_thinning_loses_little():
-    """Decode attention at measured grid points exactly; a fifth of the points left out by thinning within 5 % (median)."""
+    """Decode attention at measured grid points exactly; a fifth of the points left out by thinning within 5 %
+    (median)."""
     folder = KERNEL_DATA / "RTXPRO6000/Qwen/Qwen3-32B/bf16/tp1"
     model = find_model("qwen3-32b")
     thin = kernel_params(fit_kernels(folder, model, resample=True), ())
@@ -178,9 +177,7 @@ def test_single_decode_steps_of_the_4090_run():
         seconds = [{k: float(v) for k, v in r.items()} for r in csv.DictReader(file)]
     flags = {"version": "0.19", "max_num_seqs": 256, "max_num_batched_tokens": 2048, "max_model_len": 32768}
     settings = resolve(parse(flags), find_model("llama-3.1-8b"), find_gpu("rtx_4090"))
-    p = kernel_params(
-        KernelStepTime(**find_profile("rtx4090-llama-3.1-8b").step_time), settings.capture_sizes
-    )
+    p = kernel_params(KernelStepTime(**find_profile("rtx4090-llama-3.1-8b").step_time), settings.capture_sizes)
     errors = []
     for second in seconds:
         at = second["t"] - 0.5
@@ -205,13 +202,21 @@ def test_missing_kernel_files_are_named(tmp_path):
 
 def test_interpreted_and_compiled_agree():
     code = (
-        "from tests.test_kernels import table; from simulator.engine.kernels import *; p = kernel_params(table(), (1, 2, 4, 8));"
+        "from tests.test_kernels import table; from simulator.engine.kernels import *; p = kernel_params(table(), "
+        "(1, 2, 4, 8));"
         "print([kernel_seconds(p, t, 0, 0, 0.0, t, 40 * t, t, 1, 90).hex() for t in (1, 3, 9, 70)])"
     )
     out = {
-        flag: subprocess.run([sys.executable, "-c", code], cwd=REPO, env={"NUMBA_DISABLE_JIT": flag, "PATH": ""},
-                             capture_output=True, text=True, check=True).stdout for flag in ("0", "1")
-    }  # fmt: skip
+        flag: subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=REPO,
+            env={"NUMBA_DISABLE_JIT": flag, "PATH": ""},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for flag in ("0", "1")
+    }
     assert out["0"] == out["1"] != ""
 
 

@@ -7,11 +7,52 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    "errors", "records", "seeds", "stamp", "catalog", "slo", "workload", "engine", "cluster", "topology", "cost.commitments", "cost.api",
-    "cost.prices", "cost.price_table", "cost.machines", "cost.onpremises", "scenario", "metrics", "verdict", "objectives", "explain", "waterfall", "result", "replications",
-    "comparison", "resolved", "platform", "tabulate", "notes", "simulation", "cost.rentals", "cost.lines", "cost.bill", "cost.ledger",
-    "cost.energy", "planner", "export", "charts", "report", "explorer", "widgets", "workload_commands", "planner_commands", "present", "cli",
-]  # fmt: skip
+    "errors",
+    "records",
+    "seeds",
+    "stamp",
+    "catalog",
+    "slo",
+    "workload",
+    "engine",
+    "cluster",
+    "topology",
+    "cost.commitments",
+    "cost.api",
+    "cost.prices",
+    "cost.price_table",
+    "cost.machines",
+    "cost.onpremises",
+    "scenario",
+    "metrics",
+    "verdict",
+    "objectives",
+    "explain",
+    "waterfall",
+    "result",
+    "replications",
+    "comparison",
+    "resolved",
+    "platform",
+    "tabulate",
+    "notes",
+    "simulation",
+    "cost.rentals",
+    "cost.lines",
+    "cost.bill",
+    "cost.ledger",
+    "cost.energy",
+    "planner",
+    "export",
+    "charts",
+    "report",
+    "explorer",
+    "widgets",
+    "workload_commands",
+    "planner_commands",
+    "present",
+    "cli",
+]
 
 
 def layer(module: str) -> int | None:
@@ -70,8 +111,7 @@ def test_only_what_runs_in_vllms_environment_imports_vllm():
 
 
 @pytest.mark.parametrize(
-    "line",
-    ["from simulator.result import Result", "import calibration.schedules", "from simulator import cli"],
+    "line", ["from simulator.result import Result", "import calibration.schedules", "from simulator import cli"]
 )
 def test_the_check_finds_an_arrow_that_runs_back(tmp_path, line):
     (tmp_path / "simulator" / "engine").mkdir(parents=True)

@@ -24,9 +24,12 @@ DAY = 86_400.0
 COLUMNS = ["provider", "instance_type", "gpu", "gpu_count", "region"]
 COLUMNS += ["on_demand_usd_per_hour", "spot_usd_per_hour", "as_of", "source"]
 TABLE = pd.DataFrame(
-    [("aws", "p8", "h100_sxm", 8, "us", 40.0, 16.0, "2026-09-06", "list A"), ("lab", "h1", "h100_sxm", 1, "eu", 6.0, None, "2026-09-01", "list B")],
+    [
+        ("aws", "p8", "h100_sxm", 8, "us", 40.0, 16.0, "2026-09-06", "list A"),
+        ("lab", "h1", "h100_sxm", 1, "eu", 6.0, None, "2026-09-01", "list B"),
+    ],
     columns=COLUMNS,
-)  # fmt: skip
+)
 
 
 def day(prices, **extra):
@@ -39,9 +42,7 @@ def day(prices, **extra):
     columns["deployment"][:] = 0
     columns["state"][::10] = State.FAILED
     pods = instances(
-        [(0, DAY), (0, DAY), (43_200, 64_800)],
-        busy_s=[21_600, 43_200, 7_200],
-        prefill_busy_s=[7_200, 14_400, 2_400],
+        [(0, DAY), (0, DAY), (43_200, 64_800)], busy_s=[21_600, 43_200, 7_200], prefill_busy_s=[7_200, 14_400, 2_400]
     )
     starts = empty("starts", 1)
     starts["replica"][:], starts["phase"][:] = 2, "image_pull"
@@ -74,9 +75,7 @@ def test_a_day_by_hand():
     assert round(bill(run, table=TABLE)["usd"].sum(), 2) == round(lines["usd"].sum(), 2) == 960.0
     answers = cost_summary(run, table=TABLE).set_index("metric")["value"]
     assert answers["usd_per_hour"] == pytest.approx(40.0)
-    assert answers["usd_per_month"] == pytest.approx(29_200.0) and answers["usd_per_year"] == pytest.approx(
-        350_400.0
-    )
+    assert answers["usd_per_month"] == pytest.approx(29_200.0) and answers["usd_per_year"] == pytest.approx(350_400.0)
     assert answers["usd_per_request"] == pytest.approx(960 / 900)
     # a third of the busy time is prefill
     assert answers["usd_per_1m_input_tokens_by_gpu_time"] == pytest.approx(320 / 90_000 * 1e6)
@@ -95,10 +94,18 @@ def test_windows_of_the_same_day():
 
 def test_everything_else_has_a_line():
     prices = {
-        "provider": "aws", "storage_gb": 730.0, "storage_usd_per_gb_month": 0.1, "egress_bytes_per_token": 5e3, "egress_usd_per_gb": 0.09,
-        "cluster_usd_per_hour": 0.1, "licence_usd_per_gpu_hour": 0.5, "cpu_usd_per_core_hour": 0.04, "memory_usd_per_gib_hour": 0.005,
-        "overflow": {"input_usd_per_1m_tokens": 1.0, "output_usd_per_1m_tokens": 4.0}, "usd_per_gpu_hour": {"l4": 0.8},
-    }  # fmt: skip
+        "provider": "aws",
+        "storage_gb": 730.0,
+        "storage_usd_per_gb_month": 0.1,
+        "egress_bytes_per_token": 5e3,
+        "egress_usd_per_gb": 0.09,
+        "cluster_usd_per_hour": 0.1,
+        "licence_usd_per_gpu_hour": 0.5,
+        "cpu_usd_per_core_hour": 0.04,
+        "memory_usd_per_gib_hour": 0.005,
+        "overflow": {"input_usd_per_1m_tokens": 1.0, "output_usd_per_1m_tokens": 4.0},
+        "usd_per_gpu_hour": {"l4": 0.8},
+    }
     stages = [
         {"name": "rag", "kind": "service", "cpu": 4.0, "memory_bytes": 8 * 2**30, "replicas": 2},
         {"name": "rerank", "kind": "service", "gpu": "l4"},
@@ -138,8 +145,7 @@ def test_tranches():
     ]
     spans = [(0, 7200)] * 24  # three machines of eight
     run = Result.from_columns(
-        meta(prices={"provider": "aws", "purchase": mix}),
-        {"instances": instances(spans), "requests": requests(10)},
+        meta(prices={"provider": "aws", "purchase": mix}), {"instances": instances(spans), "requests": requests(10)}
     )
     lines = bill(run, table=TABLE)
     assert lines["usd"].round(6).tolist() == [round(2 * 40 * 0.68, 6), 80.0, 32.0]
@@ -204,13 +210,12 @@ def test_shares_add_up():
 @settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 5000), st.integers(1, 5000)), min_size=1, max_size=8),
-    st.sampled_from(["aws", "lab"]), st.sampled_from([0.0, 600.0, 3600.0]),
-)  # fmt: skip
+    st.sampled_from(["aws", "lab"]),
+    st.sampled_from([0.0, 600.0, 3600.0]),
+)
 def test_ledger_is_the_bill(spans, provider, window_s):
     pods = instances([(a, a + b) for a, b in spans], busy_s=[b / 3 for _, b in spans], prefill_busy_s=0.0)
-    run = Result.from_columns(
-        meta(prices={"provider": provider}), {"instances": pods, "requests": requests(20)}
-    )
+    run = Result.from_columns(meta(prices={"provider": provider}), {"instances": pods, "requests": requests(20)})
     book = ledger(run, table=TABLE, window_s=window_s)
     assert book["usd"].sum() == pytest.approx(bill(run, table=TABLE)["usd"].sum(), abs=0.005)
     assert (book["quantity"] >= 0).all()
@@ -228,23 +233,22 @@ def test_real_runs_balance():
 
 def test_own_price_file(tmp_path):
     head = "provider,instance_type,gpu,gpu_count,region,on_demand_usd_per_hour,spot_usd_per_hour,unit,as_of,source\n"
-    (tmp_path / "mine.csv").write_text(
-        head + "me,box,H100,4,home,8.0,,USD/h per instance,2026-11-01,contract 7\n"
-    )
+    (tmp_path / "mine.csv").write_text(head + "me,box,H100,4,home,8.0,,USD/h per instance,2026-11-01,contract 7\n")
     rows = own_rows(PricesConfig(file="mine.csv"), tmp_path)
     assert rows[0]["gpu"] == "h100_sxm"
     assert len(price_list(rows)) == len(load_prices()) + 1
-    s = Scenario.of({
-        "workload": {"source": "azure_conversation", "rate_rps": 1.0, "duration_s": 60}, "prices": {"file": "mine.csv", "provider": "me"},
-        "deployments": [{"model": "llama-3.1-8b", "gpu": "h100", "engine": {"max_model_len": 32768}}],
-    }, tmp_path)  # fmt: skip
+    s = Scenario.of(
+        {
+            "workload": {"source": "azure_conversation", "rate_rps": 1.0, "duration_s": 60},
+            "prices": {"file": "mine.csv", "provider": "me"},
+            "deployments": [{"model": "llama-3.1-8b", "gpu": "h100", "engine": {"max_model_len": 32768}}],
+        },
+        tmp_path,
+    )
     line = bill(simulate(s)).iloc[0]
     assert line["unit_price_usd"] == 8.0 and line["source"] == "contract 7"
     for text, message in (
-        (
-            head + "me,box,H100,4,home,8.0,,EUR/h,2026-11-01,x\n",
-            r"line 2: unit is 'EUR/h'; all prices are in USD",
-        ),
+        (head + "me,box,H100,4,home,8.0,,EUR/h,2026-11-01,x\n", r"line 2: unit is 'EUR/h'; all prices are in USD"),
         (head + "me,box,H100,4,home,cheap,,USD,2026-11-01,x\n", r"line 2: on_demand_usd_per_hour is 'cheap'"),
         (
             head + "\nme,box,H100,4,home,-8.0,,USD,2026-11-01,x\n",
@@ -256,14 +260,8 @@ def test_own_price_file(tmp_path):
             head + "me,box,H100,0,home,8.0,,USD,2026-11-01,x\n",
             r"line 2: gpu_count is '0', expected a whole number, at least 1",
         ),
-        (
-            head + "me,box,H100,2.5,home,8.0,,USD,2026-11-01,x\n",
-            r"line 2: gpu_count is '2.5', expected a whole number",
-        ),
-        (
-            head + "me,box,H100,4,home,8.0,,USD,2026-11,x\n",
-            r"line 2: as_of is '2026-11', expected a date YYYY-MM-DD",
-        ),
+        (head + "me,box,H100,2.5,home,8.0,,USD,2026-11-01,x\n", r"line 2: gpu_count is '2.5', expected a whole number"),
+        (head + "me,box,H100,4,home,8.0,,USD,2026-11,x\n", r"line 2: as_of is '2026-11', expected a date YYYY-MM-DD"),
         (head + "me,box,H100,4,home,8.0,,USD,,x\n", r"line 2: as_of is '', expected a date"),
         (head + ",box,H100,4,home,8.0,,USD,2026-11-01,x\n", r"line 2: provider is empty"),
         (head + "me,,H100,4,home,8.0,,USD,2026-11-01,x\n", r"line 2: instance_type is empty"),
@@ -278,12 +276,9 @@ def test_own_price_file(tmp_path):
 def test_own_row_without_a_region_replaces_that_of_the_table(tmp_path):
     old = load_prices()
     old = old[old["region"].isna()].iloc[0]
-    head = (
-        "provider,instance_type,gpu,gpu_count,region,on_demand_usd_per_hour,spot_usd_per_hour,as_of,source\n"
-    )
+    head = "provider,instance_type,gpu,gpu_count,region,on_demand_usd_per_hour,spot_usd_per_hour,as_of,source\n"
     (tmp_path / "mine.csv").write_text(
-        head
-        + f"{old['provider']},{old['instance_type']},{old['gpu']},{old['gpu_count']},,99.0,,2026-11-01,mine\n"
+        head + f"{old['provider']},{old['instance_type']},{old['gpu']},{old['gpu_count']},,99.0,,2026-11-01,mine\n"
     )
     found = price_list(own_rows(PricesConfig(file="mine.csv"), tmp_path))
     same = found[(found["provider"] == old["provider"]) & (found["instance_type"] == old["instance_type"])]
@@ -292,11 +287,7 @@ def test_own_row_without_a_region_replaces_that_of_the_table(tmp_path):
 
 def test_tokens_found_in_the_cache_of_the_api_have_a_line():
     """100 requests of 100 prompt tokens turned away, a quarter of these tokens cached."""
-    api = {
-        "input_usd_per_1m_tokens": 1.0,
-        "output_usd_per_1m_tokens": 4.0,
-        "cached_input_usd_per_1m_tokens": 0.1,
-    }
+    api = {"input_usd_per_1m_tokens": 1.0, "output_usd_per_1m_tokens": 4.0, "cached_input_usd_per_1m_tokens": 0.1}
     found = {}
     for share in (0.0, 0.25):
         run = day({"provider": "aws", "overflow": api | {"cached_share": share}})
@@ -307,11 +298,7 @@ def test_tokens_found_in_the_cache_of_the_api_have_a_line():
         said = unbilled(run, PricesConfig(overflow=api | {"cached_share": share}))
         assert any("prices.overflow.cached_share" in x for x in said) == (share == 0)
     assert found[0.0] == {"API input tokens": 0.01, "API output tokens": 0.04}
-    assert found[0.25] == {
-        "API input tokens": 0.0075,
-        "API cached tokens": 0.00025,
-        "API output tokens": 0.04,
-    }
+    assert found[0.25] == {"API input tokens": 0.0075, "API cached tokens": 0.00025, "API output tokens": 0.04}
     with pytest.raises(ValueError, match="cached_share"):
         PricesConfig(overflow=api | {"cached_share": 1.5})
 
@@ -351,9 +338,19 @@ def test_break_even_of_a_fixed_price(usd, per):
 
 def test_servers_of_ones_own():
     c = OnPremises(
-        servers=1, gpus_per_server=8, capex_usd=240_000, residual_usd=24_000, life_years=4, interest=0.1, server_w=8_000, pue=1.25, usd_per_kwh=0.12,
-        hosting_usd_per_kw_month=120, maintenance_share=0.05, staff_usd_per_month=3_000,
-    )  # fmt: skip
+        servers=1,
+        gpus_per_server=8,
+        capex_usd=240_000,
+        residual_usd=24_000,
+        life_years=4,
+        interest=0.1,
+        server_w=8_000,
+        pue=1.25,
+        usd_per_kwh=0.12,
+        hosting_usd_per_kw_month=120,
+        maintenance_share=0.05,
+        staff_usd_per_month=3_000,
+    )
     lines = monthly(c).set_index("item")["usd"]
     crf = 0.1 * 1.1**4 / (1.1**4 - 1)
     assert lines["capital"] == pytest.approx((240_000 - 24_000 / 1.1**4) * crf / 12)

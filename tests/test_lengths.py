@@ -23,16 +23,7 @@ def draws(config, n=N, seed=3):
     return draw_lengths(LENGTH.validate_python(config), n, np.random.default_rng(seed))
 
 
-PRESETS = (
-    "chat",
-    "code_completion",
-    "document_chat",
-    "rag",
-    "summarisation",
-    "reasoning",
-    "agentic",
-    "batch",
-)
+PRESETS = ("chat", "code_completion", "document_chat", "rag", "summarisation", "reasoning", "agentic", "batch")
 
 
 def test_histogram():
@@ -46,9 +37,7 @@ def test_histogram():
 def test_bounded_pareto():
     value = draws({"kind": "pareto", "alpha": 1.1, "min": 100, "max": 100_000})
     law = stats.truncpareto(1.1, 1000, scale=100)
-    assert (
-        stats.kstest(value, law.cdf).statistic < 1.95 / np.sqrt(N) + 0.006
-    )  # rounding moves the smallest by 0.6 %
+    assert stats.kstest(value, law.cdf).statistic < 1.95 / np.sqrt(N) + 0.006  # rounding moves the smallest by 0.6 %
     assert value.min() == 100 and value.max() > 50_000
     assert set(draws({"kind": "pareto", "alpha": 1.0, "min": 7, "max": 7}, 10)) == {7}
 
@@ -87,7 +76,7 @@ def test_rank_correlation(correlation):
         ({"kind": "pareto", "alpha": 0.0, "min": 1, "max": 5}, "greater than 0"),
         ({"kind": "mixture", "parts": []}, "at least 1 item"),
     ],
-)  # fmt: skip
+)
 def test_bad_lengths_are_refused(config, says):
     with pytest.raises(ValidationError, match=says):
         LENGTH.validate_python(config)
@@ -117,8 +106,12 @@ def test_every_figure_of_a_preset_has_a_unit_a_basis_a_source_and_a_date():
 
 @pytest.mark.parametrize(
     ("name", "trace"),
-    [("chat", "azure_llm_2023_conv.csv"), ("code_completion", "azure_llm_2023_code.csv"), ("document_chat", "mooncake_conversation.jsonl")],
-)  # fmt: skip
+    [
+        ("chat", "azure_llm_2023_conv.csv"),
+        ("code_completion", "azure_llm_2023_code.csv"),
+        ("document_chat", "mooncake_conversation.jsonl"),
+    ],
+)
 def test_fitted_presets_are_the_quantiles_of_their_traces(name, trace):
     path = Path(__file__).parents[2] / "shared" / "data" / "traces" / trace
     if not path.is_file():
@@ -129,13 +122,9 @@ def test_fitted_presets_are_the_quantiles_of_their_traces(name, trace):
         assert np.array_equal(np.rint(np.quantile(real, fields[column]["levels"])), fields[column]["values"])
         mean = trapezoid(fields[column]["values"], fields[column]["levels"])  # of what is drawn
         assert mean == pytest.approx(real.mean(), rel=0.02), column
-    assert fields["correlation"] == round(
-        stats.spearmanr(table.prompt_tokens, table.output_tokens).statistic, 3
-    )
+    assert fields["correlation"] == round(stats.spearmanr(table.prompt_tokens, table.output_tokens).statistic, 3)
 
 
 def test_unknown_preset_names_the_nearest():
-    with pytest.raises(
-        ValidationError, match=r"unknown preset 'summarization' \(did you mean 'summarisation'\?\)"
-    ):
+    with pytest.raises(ValidationError, match=r"unknown preset 'summarization' \(did you mean 'summarisation'\?\)"):
         SyntheticWorkload.model_validate({"requests": 1, "classes": [{"preset": "summarization"}]})

@@ -37,10 +37,7 @@ def test_vllm_bench(tmp_path):
         (lambda d: d.pop("ttfts"), "--save-result --save-detailed"),
         (lambda d: d["itls"].pop(), "arrays differ in length"),
         (lambda d: d.update(errors=["x"] * 30), "all 30 requests failed"),
-        (
-            lambda d: [d[k].clear() for k in ("ttfts", "itls", "input_lens", "output_lens")],
-            "holds no request",
-        ),
+        (lambda d: [d[k].clear() for k in ("ttfts", "itls", "input_lens", "output_lens")], "holds no request"),
     ):
         broken = json.loads(json.dumps(raw))
         change(broken)
@@ -60,16 +57,15 @@ def test_files_of_no_known_format(tmp_path):
     with pytest.raises(ServelabError, match="not JSON, or cut off"):
         read_runs(tmp_path / "cut.json")
     (tmp_path / "x.json").write_text('{"hello": 1}')
-    with pytest.raises(
-        ServelabError, match="known are vllm bench serve JSON, GuideLLM report, inference-perf"
-    ):
+    with pytest.raises(ServelabError, match="known are vllm bench serve JSON, GuideLLM report, inference-perf"):
         read_runs(tmp_path / "x.json")
     with pytest.raises(ServelabError, match="no such file"):
         read_runs(tmp_path / "nothing")
 
 
 def test_guidellm(tmp_path):
-    """A report that the tool wrote (all its requests failed), and one with requests under the names of its own schema."""
+    """A report that the tool wrote (all its requests failed), and one with requests under the names of its own
+    schema."""
     with pytest.raises(ServelabError, match="benchmark 0 keeps no successful requests .20 failed"):
         read_runs(DATA / "guidellm_errors_0.8.1.json")
     report = json.loads((DATA / "guidellm_errors_0.8.1.json").read_text())
@@ -96,8 +92,14 @@ def test_guidellm(tmp_path):
 
 def lifecycle(error=None):
     times = [10.1, 10.15, 10.22]
-    return {"start_time": 10.0, "end_time": 10.3, "request": "", "response": "", "error": error,
-            "info": {"input_tokens": 50, "output_tokens": 3, "output_token_times": times}}  # fmt: skip
+    return {
+        "start_time": 10.0,
+        "end_time": 10.3,
+        "request": "",
+        "response": "",
+        "error": error,
+        "info": {"input_tokens": 50, "output_tokens": 3, "output_token_times": times},
+    }
 
 
 def test_inference_perf(tmp_path):
@@ -123,9 +125,7 @@ def test_iteration_log(tmp_path):
     frame = iteration_log.read(DATA / "vllm_iterations_0.32.log")
     assert len(frame) > 100 and (frame["seconds"] > 0).all() and frame["decode_kv"].isna().all()
     assert frame["prefill_tokens"].max() > 100 and frame["decode_seqs"].max() > 1
-    with pytest.raises(
-        ServelabError, match="decode_kv_s cannot be known: the measurements do not say decode_kv"
-    ):
+    with pytest.raises(ServelabError, match="decode_kv_s cannot be known: the measurements do not say decode_kv"):
         fit_affine(clean(frame))
     fit = fit_affine(clean(frame), 0.0, ("base_s", "prefill_token_s", "decode_seq_s"))
     assert fit.coefficients[0] > 0 and fit.coefficients[1] > 0
@@ -182,10 +182,7 @@ def test_a_campaign_cut_off_in_the_middle_of_a_line(folder):
 def test_campaigns_that_are_none_or_of_two_engines(folder, tmp_path):
     with pytest.raises(ServelabError, match="holds no plan.json"):
         read_campaign(tmp_path)
-    rewrite(
-        folder / "engine.jsonl",
-        lambda lines: [*lines, lines[0].replace('"max_num_seqs":32', '"max_num_seqs":64')],
-    )
+    rewrite(folder / "engine.jsonl", lambda lines: [*lines, lines[0].replace('"max_num_seqs":32', '"max_num_seqs":64')])
     with pytest.raises(ServelabError, match="holds 2 different engines"):
         read_campaign(folder)
     (folder / "engine.jsonl").write_text("")
@@ -214,24 +211,42 @@ def test_batches_all_alike_say_which_coefficient_cannot_be_known(folder):
     rows = campaign.steps
     kept = rows[rows["prefill_tokens"] == 0]
     object.__setattr__(campaign, "steps", kept)
-    with pytest.raises(
-        ServelabError, match="prefill_token_s cannot be known: all .* have prefill_tokens = 0"
-    ):
+    with pytest.raises(ServelabError, match="prefill_token_s cannot be known: all .* have prefill_tokens = 0"):
         build_profile(campaign, "x", cpu_spec())
 
 
 def toy(factor=1.0, n=120):
     """A measured run that is the simulation itself, its times stretched."""
     profile = Profile.model_validate(
-        {"schema": "servelab.profile/1", "name": "toy", "models": ["llama-3.1-8b"], "gpu": "h100", "engine_version": "0.32",
-         "step_time": {"kind": "affine", "base_s": 0.01, "prefill_token_s": 1e-5, "decode_seq_s": 1e-4, "decode_kv_s": 1e-8},
-         "api_server": {"base_s": 0.001}, "discrepancy": {"tpot_s": 0.01, "ttft_s": 0.01, "e2el_s": 0.01}}
-    )  # fmt: skip
+        {
+            "schema": "servelab.profile/1",
+            "name": "toy",
+            "models": ["llama-3.1-8b"],
+            "gpu": "h100",
+            "engine_version": "0.32",
+            "step_time": {
+                "kind": "affine",
+                "base_s": 0.01,
+                "prefill_token_s": 1e-5,
+                "decode_seq_s": 1e-4,
+                "decode_kv_s": 1e-8,
+            },
+            "api_server": {"base_s": 0.001},
+            "discrepancy": {"tpot_s": 0.01, "ttft_s": 0.01, "e2el_s": 0.01},
+        }
+    )
     import pandas as pd
 
     rng = np.random.default_rng(0)
-    frame = pd.DataFrame({"arrival_s": np.cumsum(rng.exponential(0.1, n)), "prompt_tokens": rng.integers(10, 500, n),
-                          "output_tokens": rng.integers(2, 60, n), "ttft_s": 1.0, "e2el_s": 2.0})  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "arrival_s": np.cumsum(rng.exponential(0.1, n)),
+            "prompt_tokens": rng.integers(10, 500, n),
+            "output_tokens": rng.integers(2, 60, n),
+            "ttft_s": 1.0,
+            "e2el_s": 2.0,
+        }
+    )
     run = MeasuredRun("toy-0", frame)
     return profile, run, factor
 
@@ -251,9 +266,7 @@ def test_errors_are_zero_for_itself_and_the_factor_otherwise(tmp_path):
     table = error_table([(same, simulated)])
     assert (table["error"].abs() < 1e-12).all() and table["noise_floor"].isna().all()
     _, slower, simulated = replayed(tmp_path, 1.25)
-    table = (
-        error_table([(slower, simulated)]).query("phase == 'all'").set_index(["metric", "statistic"])["error"]
-    )
+    table = error_table([(slower, simulated)]).query("phase == 'all'").set_index(["metric", "statistic"])["error"]
     assert table["ttft_s", "mean"] == pytest.approx(-0.2) and table["itl_s", "p99"] == pytest.approx(-0.2)
     assert table["tpot_s", "matched"] == pytest.approx(0.2)
     assert table["requests_per_s", "value"] > 0
@@ -300,12 +313,7 @@ def test_the_commands_for_logs_and_metrics(tmp_path):
     assert read_profile(tmp_path / "log.json").step_time["decode_kv_s"] == 0
     result = simulate(Scenario.load(DATA.parents[1] / "examples/default.yaml", ["workload.duration_s=20"]))
     result.to_parquet(tmp_path / "run")
-    scrapes = [
-        "--before",
-        str(DATA / "vllm_metrics_0.32_1.txt"),
-        "--after",
-        str(DATA / "vllm_metrics_0.32_2.txt"),
-    ]
+    scrapes = ["--before", str(DATA / "vllm_metrics_0.32_1.txt"), "--after", str(DATA / "vllm_metrics_0.32_2.txt")]
     done = command.invoke(app, ["validate", "metrics", str(tmp_path / "run"), *scrapes])
     assert done.exit_code == 0 and "ttft_s: mean measured" in done.output and "p99: measured" in done.output
     done = command.invoke(app, ["validate", "run", "nothing", "--measured", str(tmp_path)])

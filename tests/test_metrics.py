@@ -17,12 +17,7 @@ LATENCY = ("ttft_s", "tpot_s", "e2el_s", "queue_s", "frontend_s")
 
 
 @given(
-    st.lists(
-        st.tuples(st.integers(0, 10**7), st.integers(0, 40)),
-        min_size=1,
-        max_size=30,
-        unique_by=lambda p: p[0],
-    ),
+    st.lists(st.tuples(st.integers(0, 10**7), st.integers(0, 40)), min_size=1, max_size=30, unique_by=lambda p: p[0]),
     st.floats(0, 100),
 )
 def test_histogram_percentile_is_numpys(pairs, percent):
@@ -71,24 +66,34 @@ def test_worked_example():
     columns["generated_tokens"][:] = 5
     columns["cached_tokens"][:] = 25
     columns["preemptions"][:] = 2
-    busy = instances(
-        [(0.0, 2.0)], gpus=2, busy_s=0.5, prefill_busy_s=0.1, flops=1e14, bytes=3e12, system_s=0.8
-    )
+    busy = instances([(0.0, 2.0)], gpus=2, busy_s=0.5, prefill_busy_s=0.1, flops=1e14, bytes=3e12, system_s=0.8)
     run = Result.from_columns(
-        meta(),
-        {"requests": columns, "instances": busy, "timeline": timeline([0.0], 4, 100, 16)},
-        [100_000],
-        [4],
+        meta(), {"requests": columns, "instances": busy, "timeline": timeline([0.0], 4, 100, 16)}, [100_000], [4]
     )
     s = run.summary()
     expected = {
-        "ttft_s": 0.5, "tpot_s": 0.1, "e2el_s": 0.9, "queue_s": 0.2, "frontend_s": 0.1, "itl_s": 0.1,
-        "request_throughput": 1 / 0.9, "output_throughput": 5 / 0.9, "total_token_throughput": 105 / 0.9,
+        "ttft_s": 0.5,
+        "tpot_s": 0.1,
+        "e2el_s": 0.9,
+        "queue_s": 0.2,
+        "frontend_s": 0.1,
+        "itl_s": 0.1,
+        "request_throughput": 1 / 0.9,
+        "output_throughput": 5 / 0.9,
+        "total_token_throughput": 105 / 0.9,
         "request_goodput": 0.0,  # TPOT 0.1 s is above 0.05 s
-        "duty_cycle": 0.25, "prefill_share": 0.2, "decode_share": 0.8,
-        "mfu": 1e14 / (2 * 2.0 * 1e15), "mbu": 3e12 / (2 * 2.0 * 3e12), "in_system": 0.8 / 0.9,
-        "decode_seqs": 4.0, "tokens_per_step": 29.0, "prefix_hit_ratio": 0.25, "running": 0.5, "kv_use": 0.5,
-    }  # fmt: skip
+        "duty_cycle": 0.25,
+        "prefill_share": 0.2,
+        "decode_share": 0.8,
+        "mfu": 1e14 / (2 * 2.0 * 1e15),
+        "mbu": 3e12 / (2 * 2.0 * 3e12),
+        "in_system": 0.8 / 0.9,
+        "decode_seqs": 4.0,
+        "tokens_per_step": 29.0,
+        "prefix_hit_ratio": 0.25,
+        "running": 0.5,
+        "kv_use": 0.5,
+    }
     for name, right in expected.items():
         assert value(s, name) == pytest.approx(right), name
     assert value(s, "mfu", "busy") == pytest.approx(1e14 / (2 * 0.5 * 1e15))
@@ -139,10 +144,7 @@ def test_nothing_arrived():
 
 
 def test_intervals_by_hand():
-    frames = [
-        pd.DataFrame({"metric": ["x"], "stat": ["mean"], "value": [v], "unit": ["s"]})
-        for v in (9.0, 10.0, 11.0)
-    ]
+    frames = [pd.DataFrame({"metric": ["x"], "stat": ["mean"], "value": [v], "unit": ["s"]}) for v in (9.0, 10.0, 11.0)]
     row = intervals(frames).iloc[0]
     # t(2, 97.5 %) = 4.302653, s = 1
     assert row["mean"] == 10 and row["n"] == 3 and row["unit"] == "s"
@@ -161,8 +163,7 @@ def test_intervals_cover():
     hits = 0
     for _ in range(200):
         frames = [
-            pd.DataFrame({"metric": ["x"], "stat": ["mean"], "value": [v], "unit": [""]})
-            for v in rng.normal(5, 2, 5)
+            pd.DataFrame({"metric": ["x"], "stat": ["mean"], "value": [v], "unit": [""]}) for v in rng.normal(5, 2, 5)
         ]
         row = intervals(frames).iloc[0]
         hits += row["low"] <= 5 <= row["high"]

@@ -7,9 +7,7 @@ import pytest
 
 from simulator.scenario import Scenario
 from simulator.simulation import simulate
-from simulator.workload import (
-    read_trace,
-)
+from simulator.workload import read_trace
 
 MOONCAKE_TRACE = Path(__file__).parents[2] / "shared" / "data" / "traces" / "mooncake_conversation.jsonl"
 needs_mooncake = pytest.mark.skipif(not MOONCAKE_TRACE.is_file(), reason="the Mooncake trace is not here")
@@ -33,12 +31,7 @@ def test_mooncake_in_an_infinite_cache_has_the_published_hit_ratio():
 
 def served(blocks, **workload):
     """The engine's records for the trace; one output token each, so that prompts alone fill the pool."""
-    engine = {
-        "version": "0.32",
-        "max_model_len": 131_072,
-        "num_gpu_blocks_override": blocks,
-        "block_size": 16,
-    }
+    engine = {"version": "0.32", "max_model_len": 131_072, "num_gpu_blocks_override": blocks, "block_size": 16}
     deployment = {
         "model": "llama-3.1-8b",
         "gpu": "h100",
@@ -65,7 +58,5 @@ def test_mooncake_hits_fall_as_the_pool_shrinks():
     ratios = []
     for blocks in (10_000_000, 300_000, 100_000, 20_000):
         requests = served(blocks, limit=3000)
-        ratios.append(
-            np.asarray(requests["cached_tokens"]).sum() / np.asarray(requests["prompt_tokens"]).sum()
-        )
+        ratios.append(np.asarray(requests["cached_tokens"]).sum() / np.asarray(requests["prompt_tokens"]).sum())
     assert np.all(np.diff(ratios) < -0.01), ratios

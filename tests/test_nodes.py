@@ -241,19 +241,10 @@ def test_fragmentation():
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [
-        (
-            pod(1, tp=8),
-            r"'llm': tensor_parallel=8 needs 8 x h100_sxm in one node, the largest has 4; pools: a: 4 x",
-        ),
-        (
-            pod(1, tp=4, pp=4),
-            r"tensor_parallel=4 x pipeline_parallel=4 needs 16 x h100_sxm, more than all nodes",
-        ),
+        (pod(1, tp=8), r"'llm': tensor_parallel=8 needs 8 x h100_sxm in one node, the largest has 4; pools: a: 4 x"),
+        (pod(1, tp=4, pp=4), r"tensor_parallel=4 x pipeline_parallel=4 needs 16 x h100_sxm, more than all nodes"),
         (pod(1, tp=16, across_nodes=True), r"needs 16 x h100_sxm, more than all nodes"),
-        (
-            pod(1, gpu="h100"),
-            r"needs gpu 'h100', which no pool has \(did you mean 'h100_sxm'\?\); pools: a: 4 x",
-        ),
+        (pod(1, gpu="h100"), r"needs gpu 'h100', which no pool has \(did you mean 'h100_sxm'\?\); pools: a: 4 x"),
     ],
 )
 def test_what_fits_no_node(wanted, said):
@@ -293,13 +284,7 @@ def test_bad_nodes():
 # ---- whatever happens
 
 PODS = st.builds(
-    pod,
-    st.just(0),
-    st.integers(1, 9),
-    st.integers(1, 4),
-    st.integers(0, 3),
-    st.booleans(),
-    st.just("h100_sxm"),
+    pod, st.just(0), st.integers(1, 9), st.integers(1, 4), st.integers(0, 3), st.booleans(), st.just("h100_sxm")
 )
 
 
@@ -336,9 +321,7 @@ def test_no_node_is_over_committed_and_free_undoes_place(steps, policy):
                 assert victims == []
                 assert sum(gpus for _, gpus in placed.parts) == new.gpus
                 assert placed.crosses_nodes <= new.across_nodes
-                assert placed.crosses_nodes or all(
-                    gpus % new.tensor_parallel == 0 for _, gpus in placed.parts
-                )
+                assert placed.crosses_nodes or all(gpus % new.tensor_parallel == 0 for _, gpus in placed.parts)
                 made.free(new, 0.0)
                 assert state(made) == before
                 made.place(new, 0.0)

@@ -1,4 +1,5 @@
-"""The notebooks have one form, run to their end under other parameters, say what their runs show, and their charts are drawn offline."""
+"""The notebooks have one form, run to their end under other parameters, say what their runs show, and their charts
+are drawn offline."""
 
 import ast
 import json
@@ -17,9 +18,7 @@ from simulator.workload import AzureConversation, generate, write_trace
 NAMES = sorted(p.name for p in FOLDER.glob("*.ipynb"))
 LONGEST = 40  # lines of a cell
 WIDEST = 110  # characters of a line of code
-SMALL_TOUR = dict(
-    DURATION_S=120.0, GPUS=["h100"], REPLICAS=[2, 3, 4], PROBABILITY=0.6, GROWTH=[0.9, 1.1], WORLDS=3
-)
+SMALL_TOUR = dict(DURATION_S=120.0, GPUS=["h100"], REPLICAS=[2, 3, 4], PROBABILITY=0.6, GROWTH=[0.9, 1.1], WORLDS=3)
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +46,7 @@ def raw(name):
 
 
 def test_the_notebooks_are_here():
-    assert NAMES[:4] == [
-        "00_tour.ipynb",
-        "01_quickstart.ipynb",
-        "02_workloads.ipynb",
-        "03_calibrate_vllm.ipynb",
-    ]
+    assert NAMES[:4] == ["00_tour.ipynb", "01_quickstart.ipynb", "02_workloads.ipynb", "03_calibrate_vllm.ipynb"]
     assert NAMES[4:6] == ["04_topologies.ipynb", "05_vllm_vs_traditional_serving.ipynb"]
     assert NAMES[6:8] == ["06_capacity_planning.ipynb", "07_cost_tradeoffs.ipynb"]
 
@@ -70,11 +64,7 @@ def test_all_have_one_form(name):
     assert "**What you will learn:**" in cells[0].source
     assert [i for i, c in enumerate(cells) if "parameters" in c.metadata.get("tags", [])] == [1]
     headings = [
-        line
-        for c in cells
-        if c.cell_type == "markdown"
-        for line in c.source.splitlines()
-        if line.startswith("## ")
+        line for c in cells if c.cell_type == "markdown" for line in c.source.splitlines() if line.startswith("## ")
     ]
     assert headings[0] == "## Run" and headings[-2:] == ["## Export", "## What next"]
     assert len({c.id for c in cells}) == len(cells)
@@ -104,9 +94,7 @@ def test_code_is_short_enough_to_read(name):
 def test_links_lead_somewhere(name):
     cells = [c.source for c in raw(name).cells if c.cell_type == "markdown"]
     links = [link for source in cells for link in re.findall(r"\]\(([^)]+)\)", source)]
-    assert [link for link in links if link.endswith(".ipynb")] and [
-        link for link in links if link.endswith(".md")
-    ]
+    assert [link for link in links if link.endswith(".ipynb")] and [link for link in links if link.endswith(".md")]
     for link in links:
         assert (FOLDER / link).is_file(), link
     assert name == "00_tour.ipynb" or "00_tour.ipynb" in links
@@ -137,9 +125,7 @@ def test_a_wrong_name_is_answered_with_the_nearest():
     ids=["h100", "a100"],
 )
 def test_tour(parameters, tmp_path):
-    found = well_formed(
-        executed("00_tour.ipynb", **{**SMALL_TOUR, **parameters, "OUT": str(tmp_path / "out")})
-    )
+    found = well_formed(executed("00_tour.ipynb", **{**SMALL_TOUR, **parameters, "OUT": str(tmp_path / "out")}))
     text = shown(found)
     assert "meets SLO: " in text and "of its requests within the SLO" in text
     assert f"One {parameters.get('GPU', 'h100')} takes" in text and "the knee" in text
@@ -147,12 +133,7 @@ def test_tour(parameters, tmp_path):
     assert "The plan is **" in text or "No design holds" in text
     assert "Trust is **roofline**" in text and "it is **measured**" in text
     assert len(charts(found)) == 6
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {
-        "designs.csv",
-        "records",
-        "report.html",
-        "scenario.yaml",
-    }
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"designs.csv", "records", "report.html", "scenario.yaml"}
     assert Scenario.load(tmp_path / "out" / "scenario.yaml").deployments[0].replicas in (2, 3, 4)
 
 
@@ -248,11 +229,7 @@ def test_cost_tradeoffs():
 def test_calibration_on_recorded_rows(tmp_path):
     book = well_formed(executed("03_calibrate_vllm.ipynb", OUT=str(tmp_path / "out")))
     text = shown(book)
-    assert (
-        "batches of" in text
-        and "figures are within 5 %" in text
-        and "Runs that were left out are off by" in text
-    )
+    assert "batches of" in text and "figures are within 5 %" in text and "Runs that were left out are off by" in text
     assert len(charts(book)) == 4 and (tmp_path / "out/profile.json").is_file()
     from simulator import simulate
 

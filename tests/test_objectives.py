@@ -30,8 +30,7 @@ def test_each_class_is_judged_by_its_own_slo(mixed):
     assert total["limit"] == "all" and total["traffic_class"] == "" and not total["meets"]
     assert total["attainment"] == mixed.good().mean()
     assert (
-        mixed.verdict().startswith("meets SLO: no, because of class jobs, ")
-        and "deadline <= 40 s" in mixed.verdict()
+        mixed.verdict().startswith("meets SLO: no, because of class jobs, ") and "deadline <= 40 s" in mixed.verdict()
     )
 
 
@@ -45,9 +44,7 @@ def test_a_run_meets_its_slo_when_every_class_does(mixed):
 
 @pytest.mark.parametrize("by", ["traffic_class", "tenant", "deployment", "window"])
 def test_breakdown_is_what_pandas_says(mixed, by):
-    q = mixed.requests.assign(
-        good=mixed.good(), ttft=mixed.requests["first_token_s"] - mixed.requests["arrival_s"]
-    )
+    q = mixed.requests.assign(good=mixed.good(), ttft=mixed.requests["first_token_s"] - mixed.requests["arrival_s"])
     key = (q["arrival_s"] // 50).astype(int) if by == "window" else q[by]
     found = mixed.breakdown(by, window_s=50.0)
     groups = q.groupby(key)
@@ -92,10 +89,7 @@ def test_who_was_ahead_is_who_was_there(crowded):
     i = int((q["scheduled_s"] - q["engine_s"]).idxmax())
     own, ahead = q.iloc[i], crowded.explain(i).ahead
     there = q[(q["engine_s"] < own["engine_s"]) & (q["end_s"] > own["engine_s"])]
-    assert (
-        sorted(ahead["request_id"][ahead["how"] != "overtook"]) == sorted(there["request_id"])
-        and len(there) > 3
-    )
+    assert sorted(ahead["request_id"][ahead["how"] != "overtook"]) == sorted(there["request_id"]) and len(there) > 3
     assert (ahead["how"] == "running").sum() == (there["scheduled_s"] < own["engine_s"]).sum()
     assert not (ahead["how"] == "overtook").any()  # first come, first served
 

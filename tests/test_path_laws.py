@@ -16,8 +16,10 @@ LLM = {"name": "llm", "kind": "llm", "hop": False}
 
 def system(stages, **parts):
     """A path around an LLM that takes next to no time."""
-    raw = scenario({"max_num_seqs": 1024, "max_num_batched_tokens": 8192, "async_scheduling": False},
-                   step_time={"kind": "constant", "seconds": 1e-7}).to_mapping()  # fmt: skip
+    raw = scenario(
+        {"max_num_seqs": 1024, "max_num_batched_tokens": 8192, "async_scheduling": False},
+        step_time={"kind": "constant", "seconds": 1e-7},
+    ).to_mapping()
     path = {"stages": stages} | {k: parts.pop(k) for k in ("pools", "hop") if k in parts}
     return Scenario.of(raw | {"path": path} | parts)
 
@@ -32,9 +34,7 @@ def sojourns(scenario_, rate, measure):
     for seed in range(SEEDS):
         rng = np.random.default_rng([seed, 3])
         arrival = np.cumsum(rng.exponential(1 / rate, REQUESTS))
-        run = simulate(
-            scenario_, seed, requests=table(arrival, np.ones(REQUESTS, int), np.ones(REQUESTS, int))
-        )
+        run = simulate(scenario_, seed, requests=table(arrival, np.ones(REQUESTS, int), np.ones(REQUESTS, int)))
         assert run.counts()["completed"] == REQUESTS
         found.append(measure(run))
     return np.array(found)
@@ -63,9 +63,12 @@ def test_tandem_of_two_is_two_m_m_1():
 
 def test_jackson_network_with_branches():
     stages = [
-        exponential("in", 0.05, branches={"left": 0.3, "right": 0.7}), exponential("left", 0.2, after=["in"]),
-        exponential("right", 0.15, after=["in"]), exponential("out", 0.12, after=["left", "right"]), LLM,
-    ]  # fmt: skip
+        exponential("in", 0.05, branches={"left": 0.3, "right": 0.7}),
+        exponential("left", 0.2, after=["in"]),
+        exponential("right", 0.15, after=["in"]),
+        exponential("out", 0.12, after=["left", "right"]),
+        LLM,
+    ]
     found = sojourns(system(stages), 5.0, lambda run: [of_stage(k)(run) for k in range(4)])
     for k, (mean, rate) in enumerate([(0.05, 5.0), (0.2, 1.5), (0.15, 3.5), (0.12, 5.0)]):
         agrees(found[:, k], 1 / (1 / mean - rate))
@@ -153,12 +156,13 @@ def test_response_cache():
 
 def test_a_thread_for_each_request_is_held_through_the_llm():
     pool = [{"name": "p", "workers": 1, "hold": "request"}]
-    run = one(
-        [constant("a", 0.5, pool="p"), LLM, constant("b", 0.5, pool="p")], arrival=(0.0, 0.1), pools=pool
-    )
+    run = one([constant("a", 0.5, pool="p"), LLM, constant("b", 0.5, pool="p")], arrival=(0.0, 0.1), pools=pool)
     assert run.requests["end_s"].tolist() == pytest.approx([1.0, 2.0], abs=1e-5)
-    shared = one([constant("a", 0.5, pool="p"), LLM, constant("b", 0.5, pool="p")], arrival=(0.0, 0.1),
-                 pools=[{"name": "p", "workers": 1}])  # fmt: skip
+    shared = one(
+        [constant("a", 0.5, pool="p"), LLM, constant("b", 0.5, pool="p")],
+        arrival=(0.0, 0.1),
+        pools=[{"name": "p", "workers": 1}],
+    )
     # a of the first, a of the second (waiting already), then b of both
     assert shared.requests["end_s"].tolist() == pytest.approx([1.5, 2.0], abs=1e-5)
 
@@ -174,16 +178,7 @@ def test_only_the_llm_is_no_path():
     plain = scenario(router={"kind": "least_outstanding"})
     through = Scenario.of(plain.to_mapping() | {"path": {"stages": [{"name": "llm", "kind": "llm"}]}})
     a, b = simulate(plain).requests, simulate(through).requests
-    for name in (
-        "arrival_s",
-        "llm_arrival_s",
-        "engine_s",
-        "scheduled_s",
-        "first_token_s",
-        "end_s",
-        "replica",
-        "state",
-    ):
+    for name in ("arrival_s", "llm_arrival_s", "engine_s", "scheduled_s", "first_token_s", "end_s", "replica", "state"):
         assert np.allclose(a[name], b[name], rtol=0, atol=1e-9), name
 
 
@@ -194,37 +189,32 @@ def test_requests_are_conserved(seed):
     stages = []
     for i in range(int(rng.integers(2, 7))):
         before = [s["name"] for s in stages if rng.random() < 0.4]
-        stages.append({
-            "name": f"s{i}", "after": before, "workers": int(rng.integers(1, 3)), "probability": float(rng.uniform(0.5, 1)),
-            "service": {"kind": "gamma", "mean_s": float(rng.uniform(0.01, 0.2)), "cv": 1.0},
-            "failure_probability": float(rng.uniform(0, 0.2)), "retries": int(rng.integers(0, 3)), "backoff_s": 0.01,
-            "timeout_s": float(rng.uniform(0.2, 2)), "optional": bool(rng.random() < 0.3),
-            "off_critical_path": bool(rng.random() < 0.2), "cache_hit_probability": float(rng.choice([0, 0.1])),
-        })  # fmt: skip
+        stages.append(
+            {
+                "name": f"s{i}",
+                "after": before,
+                "workers": int(rng.integers(1, 3)),
+                "probability": float(rng.uniform(0.5, 1)),
+                "service": {"kind": "gamma", "mean_s": float(rng.uniform(0.01, 0.2)), "cv": 1.0},
+                "failure_probability": float(rng.uniform(0, 0.2)),
+                "retries": int(rng.integers(0, 3)),
+                "backoff_s": 0.01,
+                "timeout_s": float(rng.uniform(0.2, 2)),
+                "optional": bool(rng.random() < 0.3),
+                "off_critical_path": bool(rng.random() < 0.2),
+                "cache_hit_probability": float(rng.choice([0, 0.1])),
+            }
+        )
     at = int(rng.integers(0, len(stages)))
     stages.insert(
-        at,
-        {
-            "name": "llm",
-            "kind": "llm",
-            "after": [s["name"] for s in stages[:at]],
-            "retries": 1,
-            "backoff_s": 0.1,
-        },
+        at, {"name": "llm", "kind": "llm", "after": [s["name"] for s in stages[:at]], "retries": 1, "backoff_s": 0.1}
     )
     if at + 1 < len(stages):
         stages[at + 1]["after"] = ["llm"]
-    raw = scenario({"max_num_queued_reqs": 4}).to_mapping() | {
-        "path": {"stages": stages},
-        "client": {"timeout_s": 3.0},
-    }
+    raw = scenario({"max_num_queued_reqs": 4}).to_mapping() | {"path": {"stages": stages}, "client": {"timeout_s": 3.0}}
     run = simulate(Scenario.of(raw), seed)
     c = run.counts()
-    assert (
-        c["arrived"]
-        == 400
-        == sum(c[k] for k in ("completed", "rejected", "timed_out", "failed", "cancelled"))
-    )
+    assert c["arrived"] == 400 == sum(c[k] for k in ("completed", "rejected", "timed_out", "failed", "cancelled"))
     assert c["completed"] < 400
     q = run.requests
     assert (q["end_s"] >= q["arrival_s"]).all() and (q["end_s"] <= q["arrival_s"] + 3.0 + 1e-9).all()
@@ -233,8 +223,12 @@ def test_requests_are_conserved(seed):
 
 
 def test_sidecars_take_what_was_measured():
-    raw = scenario().to_mapping() | {"path": {"stages": [constant("a", 0.0, workers=1000), LLM], "hop": {
-        "sidecar_p90_s": 0.00276, "sidecar_p99_s": 0.00288}}}  # fmt: skip
+    raw = scenario().to_mapping() | {
+        "path": {
+            "stages": [constant("a", 0.0, workers=1000), LLM],
+            "hop": {"sidecar_p90_s": 0.00276, "sidecar_p99_s": 0.00288},
+        }
+    }
     n = 20_000
     run = simulate(Scenario.of(raw), requests=table(np.arange(n) * 0.01, [1] * n, [1] * n))
     hop = (run.stages["queued_s"] - run.requests["arrival_s"]).to_numpy()
@@ -242,19 +236,32 @@ def test_sidecars_take_what_was_measured():
     assert np.percentile(hop, 99) == pytest.approx(0.00288, rel=0.005)
 
 
-@pytest.mark.parametrize(
-    ("concurrency", "measured_s"), [(20, 0.158), (60, 0.426), (100, 0.723), (150, 1.141)]
-)
+@pytest.mark.parametrize(("concurrency", "measured_s"), [(20, 0.158), (60, 0.426), (100, 0.723), (150, 1.141)])
 def test_endpoint_picker_saturates_as_measured(concurrency, measured_s):
     """Mean TTFT of 220 kB prompts, gateway-api-inference-extension issue 2928; one figure is fitted to the four."""
-    raw = scenario({"max_model_len": 65_536, "max_num_batched_tokens": 65_536, "max_num_seqs": 256, "enable_prefix_caching": False},
-                   step_time={"kind": "constant", "seconds": 1e-6}).to_mapping()  # fmt: skip
+    raw = scenario(
+        {
+            "max_model_len": 65_536,
+            "max_num_batched_tokens": 65_536,
+            "max_num_seqs": 256,
+            "enable_prefix_caching": False,
+        },
+        step_time={"kind": "constant", "seconds": 1e-6},
+    ).to_mapping()
     raw |= {
         "path": "kubernetes",
-        "workload": {"source": "synthetic", "classes": [{
-            "name": "big", "arrivals": {"kind": "closed_loop", "concurrency": concurrency, "requests": 3000},
-            "prompt_tokens": {"kind": "fixed", "tokens": 55_000}, "output_tokens": {"kind": "fixed", "tokens": 1}}]},
-    }  # fmt: skip
+        "workload": {
+            "source": "synthetic",
+            "classes": [
+                {
+                    "name": "big",
+                    "arrivals": {"kind": "closed_loop", "concurrency": concurrency, "requests": 3000},
+                    "prompt_tokens": {"kind": "fixed", "tokens": 55_000},
+                    "output_tokens": {"kind": "fixed", "tokens": 1},
+                }
+            ],
+        },
+    }
     q = simulate(Scenario.of(raw)).requests[500:]
     ttft = float((q["first_token_s"] - q["arrival_s"]).mean())
     assert ttft == pytest.approx(measured_s, rel=0.07)

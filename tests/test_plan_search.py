@@ -1,4 +1,5 @@
-"""The search of a plan, on made-up outcomes of designs: what is cheapest and holds is found whatever the order and the families."""
+"""The search of a plan, on made-up outcomes of designs: what is cheapest and holds is found whatever the order and
+the families."""
 
 import socket
 import time
@@ -31,7 +32,8 @@ def base():
 
 @pytest.fixture(scope="module")
 def made_up(base):
-    """Runs that simulate nothing: ``rule(deployment, in the search world)`` says whether a design holds, and what it costs if that is known."""
+    """Runs that simulate nothing: ``rule(deployment, in the search world)`` says whether a design holds, and what it
+    costs if that is known."""
     real = evaluate(*job(base, 0))
 
     class MadeUp:
@@ -87,9 +89,7 @@ def test_a_fleet_that_shrinks_is_not_judged_by_its_start(base, made_up):
         moves = d["autoscaler"]["kind"] != "none"
         return d["replicas"] >= (6 if moves else 2), 2.0 if moves else 3.0 * d["replicas"]
 
-    found = plan(
-        base, {"autoscaler": [{"kind": "none"}, hpa], "replicas": [1, 2, 3, 6]}, u=SURE, runs=made_up(rule)
-    )
+    found = plan(base, {"autoscaler": [{"kind": "none"}, hpa], "replicas": [1, 2, 3, 6]}, u=SURE, runs=made_up(rule))
     assert found.best.fields["autoscaler"] == hpa and found.best.fields["replicas"] == 6
 
 
@@ -120,15 +120,16 @@ def test_two_looks_hold_their_confidence():
 
 def test_prompts_that_share_blocks_are_not_screened():
     mapping = scenario(step_time={"kind": "roofline"}).to_mapping()
-    one = {"name": "chat", "arrivals": {"kind": "poisson", "rate_rps": 30.0}, "prompt_tokens": {"kind": "fixed", "tokens": 100},
-           "output_tokens": {"kind": "fixed", "tokens": 20}, "shared_prefix": {"groups": 1, "tokens": 8000}}  # fmt: skip
+    one = {
+        "name": "chat",
+        "arrivals": {"kind": "poisson", "rate_rps": 30.0},
+        "prompt_tokens": {"kind": "fixed", "tokens": 100},
+        "output_tokens": {"kind": "fixed", "tokens": 20},
+        "shared_prefix": {"groups": 1, "tokens": 8000},
+    }
     mapping["workload"] = {"source": "synthetic", "duration_s": 120, "classes": [one]}
     found = plan(
-        Scenario.of(mapping),
-        {"replicas": [1, 2, 4, 6]},
-        Claim(probability=0.6, confidence=0.6),
-        SURE,
-        runs=HERE,
+        Scenario.of(mapping), {"replicas": [1, 2, 4, 6]}, Claim(probability=0.6, confidence=0.6), SURE, runs=HERE
     )
     assert (
         found.best.fields["replicas"] == 1
@@ -154,10 +155,7 @@ def test_closed_loops_are_planned_by_simulation():
     found = plan(s, {"replicas": [1, 2, 3]}, Claim(probability=0.6, confidence=0.6), SURE, runs=HERE)
     assert found.best.fields["replicas"] == 1
     twice = requests_of(
-        Scenario.of(
-            s.to_mapping() | {"workload": times(s.workload, 2.0).model_dump(mode="json", exclude_none=True)}
-        ),
-        0,
+        Scenario.of(s.to_mapping() | {"workload": times(s.workload, 2.0).model_dump(mode="json", exclude_none=True)}), 0
     )
     assert len(twice) == 800  # as long a run
 
@@ -179,9 +177,7 @@ def test_residual_errors_count_for_the_slo(base):
     slow = World(0, residual=(("ttft_s", 3.0), ("throughput", 0.5)))
     row = in_world(evaluate(*job(slow.of(tight, 600.0), 0)), slow)
     assert (
-        not row["meets"]
-        and row["ttft_s_of_limit"] > 1
-        and row["ttft_s_p99"] == pytest.approx(3 * calm["ttft_s_p99"])
+        not row["meets"] and row["ttft_s_of_limit"] > 1 and row["ttft_s_p99"] == pytest.approx(3 * calm["ttft_s_p99"])
     )
     assert row["throughput_tok_s"] == pytest.approx(calm["throughput_tok_s"] / 2)
     assert row["usd_per_1m_output_tokens"] == pytest.approx(2 * calm["usd_per_1m_output_tokens"])

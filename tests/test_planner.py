@@ -34,23 +34,27 @@ from simulator.scenario import Scenario
 from simulator.simulation import simulate
 
 HERE = Runs("serial")
-AFFINE = {
-    "kind": "affine",
-    "base_s": 5e-3,
-    "prefill_token_s": 2e-5,
-    "decode_seq_s": 1e-4,
-    "decode_kv_s": 2e-8,
-}
+AFFINE = {"kind": "affine", "base_s": 5e-3, "prefill_token_s": 2e-5, "decode_seq_s": 1e-4, "decode_kv_s": 2e-8}
 
 
 def scenario(rate=20.0, duration_s=120.0, slo=None, step_time=None, **deployment):
-    return Scenario.of({
-        "workload": {"source": "azure_conversation", "profile": "flat", "rate_rps": rate, "duration_s": duration_s},
-        "deployments": [{"name": "chat", "model": "llama-3.1-8b", "gpu": "h100", "engine": {"max_model_len": 32768},
-                         "step_time": step_time or AFFINE, **deployment}],
-        "slo": slo or {"ttft_s": 0.5, "tpot_s": 0.02, "window_s": 60},
-        "prices": {"usd_per_gpu_hour": {"h100": 3.0, "l40s": 1.0}},
-    })  # fmt: skip
+    return Scenario.of(
+        {
+            "workload": {"source": "azure_conversation", "profile": "flat", "rate_rps": rate, "duration_s": duration_s},
+            "deployments": [
+                {
+                    "name": "chat",
+                    "model": "llama-3.1-8b",
+                    "gpu": "h100",
+                    "engine": {"max_model_len": 32768},
+                    "step_time": step_time or AFFINE,
+                    **deployment,
+                }
+            ],
+            "slo": slo or {"ttft_s": 0.5, "tpot_s": 0.02, "window_s": 60},
+            "prices": {"usd_per_gpu_hour": {"h100": 3.0, "l40s": 1.0}},
+        }
+    )
 
 
 def test_sweep_has_a_row_for_each_combination():
@@ -90,9 +94,7 @@ def test_sweep_resumes(tmp_path):
         sweep(scenario(), grid, runs=Runs("serial", cache=tmp_path / "c", progress=stop))
     assert len(list((tmp_path / "c").glob("*.json"))) == 3  # two rows and the mark
     seen.clear()
-    again = sweep(
-        scenario(), grid, runs=Runs("serial", cache=tmp_path / "c", progress=lambda *a: seen.append(a))
-    )
+    again = sweep(scenario(), grid, runs=Runs("serial", cache=tmp_path / "c", progress=lambda *a: seen.append(a)))
     assert seen[0] == (2, 3) and seen[-1] == (3, 3)
     pd.testing.assert_frame_equal(again, sweep(scenario(), grid, runs=HERE))
     # another trace of the same name is another row
@@ -120,9 +122,7 @@ def test_cache_knows_the_trace(tmp_path):
 
 def test_processes_give_the_same():
     grid = {"replicas": [1, 2], "max_num_batched_tokens": [2048, 8192]}
-    pd.testing.assert_frame_equal(
-        sweep(scenario(), grid, runs=HERE), sweep(scenario(), grid, runs=Runs("local", 2))
-    )
+    pd.testing.assert_frame_equal(sweep(scenario(), grid, runs=HERE), sweep(scenario(), grid, runs=Runs("local", 2)))
 
 
 def test_analytic_against_simulation():
@@ -197,9 +197,7 @@ def test_plan_holds_as_often_as_it_claims():
     u = Uncertainty(traffic=(0.9, 1.1))
     found = plan(s, {"replicas": [1, 2, 3, 4, 5, 6, 8]}, Claim(), u, runs=HERE)
     assert found.best is not None
-    rows = [
-        evaluate(*job(w.of(found.best.scenario, u.block_s), w.seed, True)) for w in worlds(s, u, 50, seed=7)
-    ]
+    rows = [evaluate(*job(w.of(found.best.scenario, u.block_s), w.seed, True)) for w in worlds(s, u, 50, seed=7)]
     held = sum(r["meets"] for r in rows)
     assert held / 50 >= 0.9 or held >= 42  # 42 of 50 is within the 99 % binomial interval of 0.9
     trust = found.answers["trust"].unique().tolist()
@@ -225,9 +223,7 @@ def test_plan_for_a_real_trace_holds_on_bootstrapped_days(shared_data):
 
 
 def test_plan_that_nothing_holds():
-    found = plan(
-        scenario(slo={"tpot_s": 2e-3}), {"replicas": [1, 2]}, u=Uncertainty(step_time=False), runs=HERE
-    )
+    found = plan(scenario(slo={"tpot_s": 2e-3}), {"replicas": [1, 2]}, u=Uncertainty(step_time=False), runs=HERE)
     assert found.best is None and found.closest is not None
     assert misses(found.closest.search).startswith("TPOT binds")
     with pytest.raises(ServelabError, match="none of the 1 combinations can run.*memory"):
@@ -244,8 +240,9 @@ def test_plan_with_an_autoscaler_and_purchase():
     }
     choices = {
         "autoscaler": [{"kind": "none"}, hpa],
-        "prices.usd_per_gpu_hour": [{"h100": 3.0}, {"h100": 2.0}], "replicas": [1, 2],
-    }  # fmt: skip
+        "prices.usd_per_gpu_hour": [{"h100": 3.0}, {"h100": 2.0}],
+        "replicas": [1, 2],
+    }
     found = plan(s, choices, Claim(probability=0.6, confidence=0.6), Uncertainty(step_time=False), runs=HERE)
     assert found.best is not None and found.best.fields["prices.usd_per_gpu_hour"] == {"h100": 2.0}
     assert len(found.designs) == 8
@@ -270,9 +267,13 @@ def test_fleet_price_is_that_of_the_bill():
 
 
 ALL = {
-    "licence_usd_per_gpu_hour": 0.5, "cluster_usd_per_hour": 0.1, "storage_gb": 730.0, "storage_usd_per_gb_month": 0.1,
-    "cpu_usd_per_core_hour": 0.04, "memory_usd_per_gib_hour": 0.005,
-}  # fmt: skip
+    "licence_usd_per_gpu_hour": 0.5,
+    "cluster_usd_per_hour": 0.1,
+    "storage_gb": 730.0,
+    "storage_usd_per_gb_month": 0.1,
+    "cpu_usd_per_core_hour": 0.04,
+    "memory_usd_per_gib_hour": 0.005,
+}
 STAGES = [
     {"name": "rag", "cpu": 4.0, "memory_bytes": 8 * 2**30, "replicas": 2, "workers": 8},
     {"name": "rerank", "gpu": "l4"},
@@ -324,10 +325,7 @@ def test_compare_pairs():
 
 def test_tornado():
     found = sensitivity(
-        scenario(duration_s=60),
-        {"step_time_factor": (0.5, 2.0), "max_num_seqs": (250, 256)},
-        "tpot_s_mean",
-        runs=HERE,
+        scenario(duration_s=60), {"step_time_factor": (0.5, 2.0), "max_num_seqs": (250, 256)}, "tpot_s_mean", runs=HERE
     )
     assert found["field"].tolist() == ["step_time_factor", "max_num_seqs"]
     row = found.iloc[0]
@@ -341,10 +339,7 @@ def test_tornado():
 def test_intervals_and_what_they_rest_on():
     sure = intervals(scenario(duration_s=30), n=6, runs=HERE)  # the user's own step times are taken as exact
     wide = intervals(
-        scenario(duration_s=30, step_time={"kind": "roofline"}),
-        Uncertainty(prices=(0.5, 2.0)),
-        n=12,
-        runs=HERE,
+        scenario(duration_s=30, step_time={"kind": "roofline"}), Uncertainty(prices=(0.5, 2.0)), n=12, runs=HERE
     )
     a, b = (f.set_index("metric") for f in (sure, wide))
     span = lambda f, m: (f.loc[m, "high"] - f.loc[m, "low"]) / f.loc[m, "median"]
@@ -355,9 +350,7 @@ def test_intervals_and_what_they_rest_on():
 
 
 def test_worlds_are_drawn_from_what_is_known():
-    s = Scenario.of(
-        scenario(step_time={"kind": "profile", "name": "h100-roofline-mlenergy-dense"}).to_mapping()
-    )
+    s = Scenario.of(scenario(step_time={"kind": "profile", "name": "h100-roofline-mlenergy-dense"}).to_mapping())
     drawn = worlds(s, Uncertainty(traffic=(1.0, 2.0)), 200)
     steps = np.log([w.step[0] for w in drawn])
     assert steps.std() == pytest.approx(0.095, rel=0.2) and abs(steps.mean()) < 0.02
@@ -368,8 +361,7 @@ def test_worlds_are_drawn_from_what_is_known():
     assert np.std(efficiency) > 0 and 0 < min(efficiency) <= max(efficiency) <= 1
     other = drawn[0].of(s, 600.0)
     assert (
-        other.deployments[0].step_time_factor == drawn[0].step[0]
-        and other.workload.rate_rps == 20 * drawn[0].traffic
+        other.deployments[0].step_time_factor == drawn[0].step[0] and other.workload.rate_rps == 20 * drawn[0].traffic
     )
     assert hard_world(s, Uncertainty(), 0.9).step[0] == pytest.approx(np.exp(1.2816 * 0.09534), rel=1e-3)
 
@@ -427,9 +419,16 @@ def question(tmp_path):
 
     file = tmp_path / "plan.yaml"
     s = scenario(rate=60, duration_s=30, step_time={"kind": "roofline"}).to_mapping()
-    file.write_text(yaml.safe_dump({
-        "question": "How many?", "scenario": s, "choices": {"replicas": [1, 2, 4, 6]}, "claim": {"probability": 0.7, "confidence": 0.7},
-    }))  # fmt: skip
+    file.write_text(
+        yaml.safe_dump(
+            {
+                "question": "How many?",
+                "scenario": s,
+                "choices": {"replicas": [1, 2, 4, 6]},
+                "claim": {"probability": 0.7, "confidence": 0.7},
+            }
+        )
+    )
     return file
 
 
@@ -442,14 +441,7 @@ def test_commands(question, tmp_path):
     best = Scenario.load(out / "scenario.yaml")
     assert f"replicas={best.deployments[0].replicas}" in told.output
     record = (out / "decision.md").read_text()
-    for part in (
-        "Question",
-        "Answer",
-        "Assumptions",
-        "Alternatives and why not",
-        "Risks",
-        "What to measure first",
-    ):
+    for part in ("Question", "Answer", "Assumptions", "Alternatives and why not", "Risks", "What to measure first"):
         assert f"## {part}" in record
     page = (out / "decision.html").read_text()
     assert "<table>" in page and "http" not in page
@@ -459,9 +451,7 @@ def test_commands(question, tmp_path):
 
     file = tmp_path / "s.yaml"
     file.write_text(scenario(duration_s=60).to_yaml())
-    table = json.loads(
-        invoke("sweep", file, "--grid", "replicas=[1,2]", "--json", "--backend", "serial").output
-    )
+    table = json.loads(invoke("sweep", file, "--grid", "replicas=[1,2]", "--json", "--backend", "serial").output)
     assert [r["replicas"] for r in table] == [1, 2]
     assert json.loads(invoke("capacity", file, "--json", "--backend", "serial").output)["rate_rps"] > 1
     other = tmp_path / "b.yaml"
@@ -512,10 +502,7 @@ def test_decision_record_dates_its_prices():
     def record(prices, /, **uncertainty):
         s = Scenario.of(mapping | {"prices": prices})
         asked = PlanFile(
-            scenario=mapping,
-            choices={"replicas": [1]},
-            claim=claim,
-            uncertainty={"step_time": False, **uncertainty},
+            scenario=mapping, choices={"replicas": [1]}, claim=claim, uncertainty={"step_time": False, **uncertainty}
         )
         found = plan(s, asked.choices, asked.claim, asked.uncertainty, runs=HERE)
         return as_markdown(found, asked, s, today)

@@ -11,10 +11,23 @@ from simulator.simulation import simulate
 
 # a pod whose cold start is 1 + 10 + 5 + 2 + 8 + 4 + 6 + 3 = 39 s on a node with its image, 100 + 50 s more without
 POD = {
-    "schedule_s": 1, "node_s": 10, "driver_s": 5, "container_s": 2, "weights_bytes": 8e9, "weights_bytes_per_s": 1e9,
-    "page_cache_bytes_per_s": 4e9, "engine_init_s": 4, "compile_s": 6, "compile_cached_s": 1, "readiness_s": 3,
-    "image_pull_bytes": 1e9, "pull_bytes_per_s": 1e7, "image_bytes": 2e9, "extract_bytes_per_s": 4e7, "drain_s": 30,
-}  # fmt: skip
+    "schedule_s": 1,
+    "node_s": 10,
+    "driver_s": 5,
+    "container_s": 2,
+    "weights_bytes": 8e9,
+    "weights_bytes_per_s": 1e9,
+    "page_cache_bytes_per_s": 4e9,
+    "engine_init_s": 4,
+    "compile_s": 6,
+    "compile_cached_s": 1,
+    "readiness_s": 3,
+    "image_pull_bytes": 1e9,
+    "pull_bytes_per_s": 1e7,
+    "image_bytes": 2e9,
+    "extract_bytes_per_s": 4e7,
+    "drain_s": 30,
+}
 OWN = 1 + 10 + 5 + 100 + 50 + 2 + 8 + 4 + 6 + 3  # with an instance of its own
 
 
@@ -76,9 +89,7 @@ def test_a_cold_start_that_is_broken_off_lasts_until_then():
 
 def test_choices_of_the_image_have_a_price():
     def ready(**pod):
-        run = simulate(
-            system({"autoscaler": scheduled((0, 1), (60, 2)), "pod": POD | pod}), requests=steady(4, 500)
-        )
+        run = simulate(system({"autoscaler": scheduled((0, 1), (60, 2)), "pod": POD | pod}), requests=steady(4, 500))
         return run.events[run.events["kind"] == "replica_ready"]["time_s"].iloc[-1] - 60
 
     assert ready() == pytest.approx(OWN)
@@ -95,10 +106,7 @@ def test_scale_down_takes_the_youngest_and_drains_it():
     stopped = run.events[run.events["kind"] == "replica_stopped"]["time_s"]
     assert stopped.between(61, 63).all()  # requests of a second end, seen at the next look
     assert sums(run)["failed"] == 0
-    assert (
-        run.instances["end_s"].tolist()[1:] == pytest.approx(sorted(stopped, reverse=True))
-        or stopped.nunique() == 1
-    )
+    assert run.instances["end_s"].tolist()[1:] == pytest.approx(sorted(stopped, reverse=True)) or stopped.nunique() == 1
 
 
 def test_a_drain_that_takes_too_long_loses_requests():
@@ -112,9 +120,7 @@ def test_a_drain_that_takes_too_long_loses_requests():
 
 
 def test_requests_wait_at_the_gateway_for_the_first_pod():
-    run = simulate(
-        system({"pod": POD | {"there_at_start": False}}), requests=table([0.0, 1.0], [10, 10], [10, 10])
-    )
+    run = simulate(system({"pod": POD | {"there_at_start": False}}), requests=table([0.0, 1.0], [10, 10], [10, 10]))
     assert run.requests["llm_arrival_s"].tolist() == pytest.approx([OWN, OWN])
     assert run.requests["arrival_s"].tolist() == [0.0, 1.0]
     late = simulate(
@@ -160,24 +166,28 @@ def test_two_pods_of_a_node_share_one_pull():
     )
     assert "image_pull" not in set(run.starts["phase"])  # the first pod brought the image
     cold = simulate(
-        system({"pod": POD | {"there_at_start": False}, "replicas": 2}, nodes=nodes(pool)),
-        requests=steady(4, 300),
+        system({"pod": POD | {"there_at_start": False}, "replicas": 2}, nodes=nodes(pool)), requests=steady(4, 300)
     )
     ready = cold.events[cold.events["kind"] == "replica_ready"]["time_s"].tolist()
     # both wait for one pull; the second weights come over the network too: neither had read them
     assert ready == pytest.approx([1 + 150 + 2 + 8 + 4 + 6 + 3] * 2)
-    assert cold.nodes["used_gpu_s"][0] == pytest.approx(
-        sum(cold.instances["end_s"] - cold.instances["start_s"])
-    )
+    assert cold.nodes["used_gpu_s"][0] == pytest.approx(sum(cold.instances["end_s"] - cold.instances["start_s"]))
 
 
 def test_a_sold_out_pool_is_had_later():
-    pool = {"name": "a", "gpu": "h100", "gpus_per_node": 1, "nodes": 1, "max_nodes": 2, "provision_s": 20, "driver_s": 10,
-            "unavailable": [{"from_s": 0, "to_s": 200}]}  # fmt: skip
+    pool = {
+        "name": "a",
+        "gpu": "h100",
+        "gpus_per_node": 1,
+        "nodes": 1,
+        "max_nodes": 2,
+        "provision_s": 20,
+        "driver_s": 10,
+        "unavailable": [{"from_s": 0, "to_s": 200}],
+    }
     run = simulate(
         system(
-            {"autoscaler": scheduled((0, 1), (60, 2))},
-            nodes=nodes(pool, provisioner={"kind": "cluster_autoscaler"}),
+            {"autoscaler": scheduled((0, 1), (60, 2))}, nodes=nodes(pool, provisioner={"kind": "cluster_autoscaler"})
         ),
         requests=steady(4, 600),
     )
@@ -190,8 +200,10 @@ def test_a_sold_out_pool_is_had_later():
 
 
 def test_high_priority_evicts():
-    raw = system({"autoscaler": scheduled((0, 1), (60, 2)), "priority": 10, "name": "urgent", "traffic_classes": ["a"]},
-                 nodes=nodes({"name": "p", "gpu": "h100", "gpus_per_node": 2, "nodes": 1})).to_mapping()  # fmt: skip
+    raw = system(
+        {"autoscaler": scheduled((0, 1), (60, 2)), "priority": 10, "name": "urgent", "traffic_classes": ["a"]},
+        nodes=nodes({"name": "p", "gpu": "h100", "gpus_per_node": 2, "nodes": 1}),
+    ).to_mapping()
     low = {
         **raw["deployments"][0],
         "name": "batch",
@@ -200,8 +212,11 @@ def test_high_priority_evicts():
         "traffic_classes": ["b"],
     }
     raw["deployments"].append(low)
-    each = {"arrivals": {"kind": "poisson", "rate_rps": 2.0}, "prompt_tokens": {"kind": "fixed", "tokens": 20},
-            "output_tokens": {"kind": "fixed", "tokens": 50}}  # fmt: skip
+    each = {
+        "arrivals": {"kind": "poisson", "rate_rps": 2.0},
+        "prompt_tokens": {"kind": "fixed", "tokens": 20},
+        "output_tokens": {"kind": "fixed", "tokens": 50},
+    }
     raw["workload"] = {
         "source": "synthetic",
         "duration_s": 200.0,
@@ -249,8 +264,7 @@ def test_requests_that_nobody_ever_serves_fail():
         "unavailable": [{"from_s": 0, "to_s": 1e9}],
     }
     run = simulate(
-        system(nodes=nodes(pool, provisioner={"kind": "cluster_autoscaler"})),
-        requests=table([0.0], [10], [10]),
+        system(nodes=nodes(pool, provisioner={"kind": "cluster_autoscaler"})), requests=table([0.0], [10], [10])
     )
     assert sums(run)["failed"] == 1
 
@@ -267,7 +281,5 @@ def test_nodes_are_billed_whole():
     line = bill(run).iloc[0]
     assert "p5.48xlarge" in line["item"] and line["unit_price_usd"] == 55.04
     assert line["usd"] == pytest.approx(55.04 * run.instances["end_s"][0] / 3600)
-    own = simulate(
-        system(nodes=nodes(pool), prices={"usd_per_gpu_hour": {"h100": 2.0}}), requests=steady(1, 3599)
-    )
+    own = simulate(system(nodes=nodes(pool), prices={"usd_per_gpu_hour": {"h100": 2.0}}), requests=steady(1, 3599))
     assert bill(own)["usd"][0] == pytest.approx(16.0 * own.instances["end_s"][0] / 3600)

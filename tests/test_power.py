@@ -17,7 +17,8 @@ needs_rows = pytest.mark.skipif(not MEASURED.is_file(), reason=f"{MEASURED} is n
 @needs_rows
 @pytest.mark.parametrize("gpu", GPUS)
 def test_held_out_watts(gpu):
-    """Measured 2026-11-24: 9.3 % on H100, 9.4 % on B200; J/token is watts over measured tokens a second, so the same."""
+    """Measured 2026-11-24: 9.3 % on H100, 9.4 % on B200; J/token is watts over measured tokens a second, so the
+    same."""
     fit = fit_power(MEASURED, gpu)
     assert fit.error() < 0.10
     assert fit.error(experts=False) < 0.09
@@ -37,10 +38,14 @@ def test_shipped_coefficients_are_those_of_the_fit():
 
 
 def run(gpu="h100", rate=4.0):
-    return simulate(Scenario.of({
-        "workload": {"source": "azure_conversation", "rate_rps": rate, "duration_s": 120},
-        "deployments": [{"model": "llama-3.1-8b", "gpu": gpu, "engine": {"max_model_len": 32768}}],
-    }))  # fmt: skip
+    return simulate(
+        Scenario.of(
+            {
+                "workload": {"source": "azure_conversation", "rate_rps": rate, "duration_s": 120},
+                "deployments": [{"model": "llama-3.1-8b", "gpu": gpu, "engine": {"max_model_len": 32768}}],
+            }
+        )
+    )
 
 
 def test_energy_of_a_run():

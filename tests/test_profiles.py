@@ -11,30 +11,39 @@ from simulator.catalog.profile import find_profile, load_profiles, match_profile
 from simulator.cli import app
 from simulator.errors import ServelabError
 
-AFFINE = {
-    "kind": "affine",
-    "base_s": 0.01,
-    "prefill_token_s": 1e-4,
-    "decode_seq_s": 1e-4,
-    "decode_kv_s": 1e-7,
-}
+AFFINE = {"kind": "affine", "base_s": 0.01, "prefill_token_s": 1e-4, "decode_seq_s": 1e-4, "decode_kv_s": 1e-7}
 
 
 def document(**changes):
     return {
-        "schema": "servelab.profile/1", "name": "mine", "models": ["llama-3.1-8b"], "gpu": "h100", "engine_version": "0.32",
-        "step_time": AFFINE, "api_server": {"base_s": 0.005}, "provenance": {"date": "2026-11-24"},
+        "schema": "servelab.profile/1",
+        "name": "mine",
+        "models": ["llama-3.1-8b"],
+        "gpu": "h100",
+        "engine_version": "0.32",
+        "step_time": AFFINE,
+        "api_server": {"base_s": 0.005},
+        "provenance": {"date": "2026-11-24"},
         "domain": {"decode_seqs": [1, 4], "prefill_tokens": [0, 512], "context": [1, 100000]},
         "errors": [{"what": "load 50%", "metric": "ttft_s", "error": 0.04, "count": 600}],
-    } | changes  # fmt: skip
+    } | changes
 
 
 def scenario(step_time, folder, **engine):
     s = Scenario.of(
-        {"workload": {"source": "azure_conversation", "rate_rps": 2.0, "requests": 40},
-         "deployments": [{"model": "llama-3.1-8b", "gpu": "h100", "step_time": step_time,
-                          "engine": {"version": "0.32", "max_model_len": 16384, **engine}}]}, folder
-    )  # fmt: skip
+        {
+            "workload": {"source": "azure_conversation", "rate_rps": 2.0, "requests": 40},
+            "deployments": [
+                {
+                    "model": "llama-3.1-8b",
+                    "gpu": "h100",
+                    "step_time": step_time,
+                    "engine": {"version": "0.32", "max_model_len": 16384, **engine},
+                }
+            ],
+        },
+        folder,
+    )
     return s
 
 
@@ -49,11 +58,7 @@ def test_a_profile_from_a_file_gives_its_step_times_and_its_api_server(tmp_path)
     assert facts["trust"] == "fitted" and facts["source"] == "profile mine of 2026-11-24"
     said = " ".join(own.meta["notes"])
     assert "measured up to decode_seqs = 4" in said and "measured up to prefill_tokens = 512" in said
-    assert (
-        "context" not in said
-        and "ttft_s mean +4.0% (load 50%)" in said
-        and "API server takes no time" not in said
-    )
+    assert "context" not in said and "ttft_s mean +4.0% (load 50%)" in said and "API server takes no time" not in said
 
 
 def test_an_api_server_of_the_scenario_goes_before_the_profiles(tmp_path):
@@ -73,9 +78,7 @@ def test_other_flags_than_measured_are_said_aloud(tmp_path):
     (tmp_path / "p.json").write_text(json.dumps(document(engine_version="0.19", models=["qwen3-8b"])))
     result = simulate(scenario({"kind": "profile", "name": "p.json"}, tmp_path, tensor_parallel_size=2))
     said = " ".join(result.meta["notes"])
-    assert (
-        "another model" in said and "another tensor_parallel_size 2" in said and "another vLLM 0.32" in said
-    )
+    assert "another model" in said and "another tensor_parallel_size 2" in said and "another vLLM 0.32" in said
     assert result.meta["deployments"][0]["trust"] == "extrapolated"
 
 
@@ -83,8 +86,7 @@ def test_the_nearest_shipped_profile_is_found():
     profile, differ = match_profile("Qwen/Qwen3-32B", "rtx_pro_6000_server", "bfloat16", "none", 2, "0.32")
     assert profile.name == "rtxpro6000-qwen3-32b-tp2" and [d[:9] for d in differ] == ["vLLM 0.32"]
     with pytest.raises(
-        ServelabError,
-        match="no profile of Qwen/Qwen3-8B on rtx_4090; of this GPU there are rtx4090-llama-3.1-8b",
+        ServelabError, match="no profile of Qwen/Qwen3-8B on rtx_4090; of this GPU there are rtx4090-llama-3.1-8b"
     ):
         match_profile("Qwen/Qwen3-8B", "rtx_4090", "bfloat16", "none", 1, "0.19")
     with pytest.raises(ServelabError, match="did you mean 'rtx4090-llama-3.1-8b'"):

@@ -16,14 +16,7 @@ from simulator.cluster.pools import (
     PoolConfig,
     ProvisionerConfig,
 )
-from simulator.cluster.provisioner import (
-    batch_ready_s,
-    give_up,
-    next_scan_s,
-    nodes_to_add,
-    nodes_to_remove,
-    underused,
-)
+from simulator.cluster.provisioner import batch_ready_s, give_up, next_scan_s, nodes_to_add, nodes_to_remove, underused
 
 CA, KARPENTER = ClusterAutoscalerConfig(), KarpenterConfig()
 SOLD_OUT = ({"from_s": 100, "to_s": 5000},)
@@ -104,9 +97,7 @@ def test_room_and_nodes_under_way_count():
     made.add_node("a", 0.0)
     assert nodes_to_add(CA, pods(6, 6), made, 10.0) == []
     assert nodes_to_add(CA, pods(6, 6, 3, 3), made, 10.0) == [("a", 1)]
-    assert nodes_to_add(CA, pods(*[8] * 9), made, 10.0) == [
-        ("a", 2)
-    ]  # to max_nodes, those under way included
+    assert nodes_to_add(CA, pods(*[8] * 9), made, 10.0) == [("a", 2)]  # to max_nodes, those under way included
 
 
 def test_pods_of_high_priority_are_packed_first():

@@ -40,9 +40,7 @@ def test_a_reclaimed_pod_drains_within_the_notice_and_is_replaced():
     assert len(early) and early["end_s"].to_numpy() == pytest.approx(gone)
     assert early["arrival_s"].max() < first  # nothing is sent to it once the notice is given
     # the next pod is started with the notice, in a place of its own, and takes requests after its cold start
-    ready = [
-        t for t, _ in at(run, "replica_ready") if t > 0
-    ]  # under this seed it is not reclaimed itself before
+    ready = [t for t, _ in at(run, "replica_ready") if t > 0]  # under this seed it is not reclaimed itself before
     assert ready[0] == pytest.approx(first + OWN)
     sums(run)
 
@@ -86,9 +84,20 @@ def test_the_bill_ends_with_the_machine():
 
 def nodes(**pool):
     return {
-        "pools": [{"name": "spot", "gpu": "h100", "gpus_per_node": 2, "nodes": 2, "max_nodes": 4, "provision_s": 10, "driver_s": 5, **pool}],
+        "pools": [
+            {
+                "name": "spot",
+                "gpu": "h100",
+                "gpus_per_node": 2,
+                "nodes": 2,
+                "max_nodes": 4,
+                "provision_s": 10,
+                "driver_s": 5,
+                **pool,
+            }
+        ],
         "provisioner": {"kind": "karpenter"},
-    }  # fmt: skip
+    }
 
 
 def test_a_reclaimed_node_takes_all_its_pods_along():
@@ -106,18 +115,19 @@ def test_a_reclaimed_node_takes_all_its_pods_along():
     )
     assert any(k == "node_requested" and first < t < first + 30 for t, k in events)
     sums(run)
-    kept = simulate(
-        system({"replicas": 4}, nodes=nodes(reclaim={**SPOT, "keep": 2})), requests=steady(4, 900), seed=1
-    )
+    kept = simulate(system({"replicas": 4}, nodes=nodes(reclaim={**SPOT, "keep": 2})), requests=steady(4, 900), seed=1)
     assert "node_reclaimed" not in set(kept.events["kind"])
 
 
 def test_the_same_seed_gives_the_same_reclaims_whatever_the_router():
     """Components draw by name: another router leaves the first reclaims where they were."""
     first = [
-        at(simulate(system({"reclaim": SPOT, "replicas": 2}, router={"kind": kind}), requests=steady(1, 200), seed=5), "reclaimed")
+        at(
+            simulate(system({"reclaim": SPOT, "replicas": 2}, router={"kind": kind}), requests=steady(1, 200), seed=5),
+            "reclaimed",
+        )
         for kind in ("least_outstanding", "round_robin")
-    ]  # fmt: skip
+    ]
     assert first[0] == first[1] and first[0]
 
 
@@ -133,18 +143,30 @@ def test_what_is_wrong_is_said():
 def test_a_plan_pays_for_reclaims():
     """Spot is cheaper by the hour; whether it is the plan depends on how often machines go."""
     mapping = {
-        "workload": {"source": "poisson", "rate_rps": 6.0, "duration_s": 1200, "prompt_tokens": {"kind": "fixed", "tokens": 200},
-                     "output_tokens": {"kind": "fixed", "tokens": 100}},
-        "deployments": [{"name": "d", "model": "llama-3.1-8b", "gpu": "h100", "replicas": 1, "engine": {"max_model_len": 1024}, "pod": POD}],
+        "workload": {
+            "source": "poisson",
+            "rate_rps": 6.0,
+            "duration_s": 1200,
+            "prompt_tokens": {"kind": "fixed", "tokens": 200},
+            "output_tokens": {"kind": "fixed", "tokens": 100},
+        },
+        "deployments": [
+            {
+                "name": "d",
+                "model": "llama-3.1-8b",
+                "gpu": "h100",
+                "replicas": 1,
+                "engine": {"max_model_len": 1024},
+                "pod": POD,
+            }
+        ],
         "slo": {"ttft_s": 1.0, "tpot_s": 0.05, "attainment": 0.98},
         "prices": {"usd_per_gpu_hour": {"h100": 2.0}, "purchase": "spot"},
-    }  # fmt: skip
+    }
     found = {}
     for hours in (0.05, 1e6):
         mapping["deployments"][0]["reclaim"] = {"mean_hours": hours, "notice_s": 0.0}
-        answer = plan(
-            Scenario.of(mapping), {"replicas": [1, 3]}, u=Uncertainty(step_time=False), runs=Runs("serial")
-        )
+        answer = plan(Scenario.of(mapping), {"replicas": [1, 3]}, u=Uncertainty(step_time=False), runs=Runs("serial"))
         found[hours] = answer.best.fields["replicas"] if answer.best else None
     assert found[1e6] == 1 and found[0.05] != 1
 
@@ -152,20 +174,26 @@ def test_a_plan_pays_for_reclaims():
 def test_on_demand_machines_stay():
     """A plan may compare both ways of buying: reclaim is of the spot market."""
     run = simulate(plain_system({"reclaim": SPOT, "replicas": 2}), requests=steady(1, 900), seed=3)
-    assert "reclaimed" not in set(run.events["kind"]) and any(
-        "reclaim has no effect" in n for n in run.meta["notes"]
-    )
+    assert "reclaimed" not in set(run.events["kind"]) and any("reclaim has no effect" in n for n in run.meta["notes"])
     bare = simulate(plain_system({"replicas": 2}, prices={"purchase": "spot"}), requests=steady(1, 60))
     assert any("never taken back" in n for n in bare.meta["notes"])
 
 
 def test_pods_on_a_leaving_node_make_no_room():
-    """A pod of higher priority asks for room while a spot node is leaving: nobody there is evicted for it, and nothing breaks."""
-    pool = {"name": "spot", "gpu": "h100", "gpus_per_node": 2, "nodes": 2, "max_nodes": 2, "provision_s": 10, "driver_s": 5,
-            "reclaim": {"mean_hours": 0.03, "notice_s": 120}}  # fmt: skip
+    """A pod of higher priority asks for room while a spot node is leaving: nobody there is evicted for it, and
+    nothing breaks."""
+    pool = {
+        "name": "spot",
+        "gpu": "h100",
+        "gpus_per_node": 2,
+        "nodes": 2,
+        "max_nodes": 2,
+        "provision_s": 10,
+        "driver_s": 5,
+        "reclaim": {"mean_hours": 0.03, "notice_s": 120},
+    }
     mapping = system(
-        {"replicas": 3, "pod": {**POD, "drain_s": 120}},
-        nodes={"pools": [pool], "provisioner": {"kind": "karpenter"}},
+        {"replicas": 3, "pod": {**POD, "drain_s": 120}}, nodes={"pools": [pool], "provisioner": {"kind": "karpenter"}}
     ).to_mapping()
     entries = [
         {"from": 0.0, "replicas": 1},

@@ -49,9 +49,7 @@ def one(kind):
 def test_a_changed_token_count_is_found():
     name, recording = one("wide")
     wrong = copy.deepcopy(recording)
-    number, event = [
-        (i, e) for i, e in enumerate(e for e in wrong["events"] if "schedule" in e) if e["schedule"]
-    ][5]
+    number, event = [(i, e) for i, e in enumerate(e for e in wrong["events"] if "schedule" in e) if e["schedule"]][5]
     request = next(iter(event["schedule"]))
     event["schedule"][request] += 1
     found = replay(name, wrong)

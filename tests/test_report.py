@@ -15,12 +15,7 @@ from simulator.simulation import simulate
 
 @pytest.fixture(scope="module")
 def runs():
-    talk = {
-        **BASE,
-        "session": TALK,
-        "name": "chat <script>alert(1)</script>",
-        "tenants": {"a&b": 1.0, "c": 1.0},
-    }
+    talk = {**BASE, "session": TALK, "name": "chat <script>alert(1)</script>", "tenants": {"a&b": 1.0, "c": 1.0}}
     jobs = {**BASE, "name": "jobs", "arrivals": LOOP, "slo": {"deadline_s": 1e4}}
     raw = scenario(talk, jobs, duration_s=100.0).to_mapping()
     return [simulate(Scenario.of(raw), seed) for seed in (0, 1)]
@@ -54,18 +49,13 @@ def test_everything_is_in_it(page, runs):
     )
     summary = first.summary().set_index(["metric", "stat"])["value"]
     assert quantity(first.breakdown()["attainment"][0], "ratio") in plain
-    assert (
-        summary["arrived", "count"] == len(first.requests)
-        and f"{len(first.requests):,} requests arrived" in plain
-    )
+    assert summary["arrived", "count"] == len(first.requests) and f"{len(first.requests):,} requests arrived" in plain
 
 
 def test_it_loads_nothing_and_runs_nothing(page):
     text = page.read_text()
     assert "<script" not in text and "<link" not in text and "@import" not in text
-    assert not re.search(
-        r"""(src|href)\s*=\s*["']?(?!#)""", re.sub(r'xlink:href="#[^"]*"|href="#[^"]*"', "", text)
-    )
+    assert not re.search(r"""(src|href)\s*=\s*["']?(?!#)""", re.sub(r'xlink:href="#[^"]*"|href="#[^"]*"', "", text))
     assert "alert(1)" in text and "a&amp;b" in text
 
 

@@ -16,24 +16,38 @@ from simulator.scenario import Scenario
 from simulator.simulation import simulate
 
 TALK = {
-    "name": "talk", "arrivals": {"kind": "poisson", "rate_rps": 8.0}, "prompt_tokens": {"kind": "fixed", "tokens": 400},
-    "output_tokens": {"kind": "uniform", "min": 5, "max": 60}, "shared_prefix": {"groups": 100, "tokens": 320},
+    "name": "talk",
+    "arrivals": {"kind": "poisson", "rate_rps": 8.0},
+    "prompt_tokens": {"kind": "fixed", "tokens": 400},
+    "output_tokens": {"kind": "uniform", "min": 5, "max": 60},
+    "shared_prefix": {"groups": 100, "tokens": 320},
     "session": {"turns": {"kind": "fixed", "tokens": 3}, "wait_s": {"kind": "fixed", "tokens": 1}},
     "tenants": {"a": 3.0, "b": 1.0},
-}  # fmt: skip
+}
 
 
-def view(
-    outstanding, ready=None, waiting=None, running=None, queued=None, kv=None, cached=None, session=0, now=0.0
-):
+def view(outstanding, ready=None, waiting=None, running=None, queued=None, kv=None, cached=None, session=0, now=0.0):
     n = len(outstanding)
     ready = np.arange(n) if ready is None else np.array(ready)
     zeros = np.zeros(n)
     signals = Signals(*(np.array(x) if x is not None else zeros for x in (waiting, running, queued, kv)))
-    tables = SimpleNamespace(session=np.full(99, session), prompt_tokens=np.full(99, 100), max_tokens=np.full(99, 20),
-                             tenant=np.arange(99) % 3, traffic_class=np.arange(99) % 2, classes=("fast", "batch"))  # fmt: skip
-    return SimpleNamespace(ready=ready, outstanding=np.array(outstanding), signals=signals, table=tables, now_s=now,
-                           cached_tokens=lambda row: np.array(cached)[ready], prefix=lambda row: row // 10)  # fmt: skip
+    tables = SimpleNamespace(
+        session=np.full(99, session),
+        prompt_tokens=np.full(99, 100),
+        max_tokens=np.full(99, 20),
+        tenant=np.arange(99) % 3,
+        traffic_class=np.arange(99) % 2,
+        classes=("fast", "batch"),
+    )
+    return SimpleNamespace(
+        ready=ready,
+        outstanding=np.array(outstanding),
+        signals=signals,
+        table=tables,
+        now_s=now,
+        cached_tokens=lambda row: np.array(cached)[ready],
+        prefix=lambda row: row // 10,
+    )
 
 
 def router(pods, **config):
@@ -98,9 +112,7 @@ def test_scorers():
 
 
 def admission(**config):
-    return make_admission(
-        TypeAdapter(AnyAdmission).validate_python(config), view([0]).table, np.random.default_rng(1)
-    )
+    return make_admission(TypeAdapter(AnyAdmission).validate_python(config), view([0]).table, np.random.default_rng(1))
 
 
 def test_token_bucket():
@@ -117,9 +129,7 @@ def test_queue_length_and_shed():
     p = admission(kind="queue_length", max_outstanding_per_pod=4)
     assert p.admits(0, view([3, 4]), 0) and not p.admits(0, view([3, 4]), 1)
     p = admission(kind="shed", from_outstanding=2, to_outstanding=6)
-    assert all(p.admits(i, view([2]), 0) for i in range(200)) and not any(
-        p.admits(i, view([6]), 0) for i in range(200)
-    )
+    assert all(p.admits(i, view([2]), 0) for i in range(200)) and not any(p.admits(i, view([6]), 0) for i in range(200))
     assert np.mean([p.admits(i, view([3]), 0) for i in range(4000)]) == pytest.approx(0.75, abs=0.03)
 
 
@@ -160,9 +170,13 @@ def test_every_router_serves_everything(kind):
 
 @pytest.mark.parametrize("kind", sorted(ADMISSIONS))
 def test_every_admission_rejects_and_loses_nothing(kind):
-    config = {"token_bucket": {"rate": 4.0, "burst": 2.0}, "queue_length": {"max_outstanding_per_pod": 1},
-              "slo_class": {"sheddable": ["talk"], "queue_depth_threshold": 0, "kv_use_threshold": 1e-6},
-              "shed": {"from_outstanding": 0.0, "to_outstanding": 2.0}, "tenant_fairness": {"busy_outstanding": 1}}[kind]  # fmt: skip
+    config = {
+        "token_bucket": {"rate": 4.0, "burst": 2.0},
+        "queue_length": {"max_outstanding_per_pod": 1},
+        "slo_class": {"sheddable": ["talk"], "queue_depth_threshold": 0, "kv_use_threshold": 1e-6},
+        "shed": {"from_outstanding": 0.0, "to_outstanding": 2.0},
+        "tenant_fairness": {"busy_outstanding": 1},
+    }[kind]
     run = ran({"kind": "least_outstanding"}, admission=[{"kind": kind} | config])
     c = run.counts()
     assert c["rejected"] > 0 < c["completed"] and c["arrived"] == c["rejected"] + c["completed"]
@@ -181,25 +195,17 @@ def test_routing_by_prefix_finds_more_in_the_cache():
 
 def test_flow_control_holds_requests_at_the_gateway():
     requests = table([0.0] * 6, [10] * 6, [100] * 6)
-    raw = scenario(
-        router={"kind": "least_outstanding"}, step_time={"kind": "constant", "seconds": 0.01}
-    ).to_mapping()
-    run = simulate(
-        Scenario.of(raw | {"gateway": {"max_outstanding_per_pod": 2}}), requests=requests, steps="full"
-    )
+    raw = scenario(router={"kind": "least_outstanding"}, step_time={"kind": "constant", "seconds": 0.01}).to_mapping()
+    run = simulate(Scenario.of(raw | {"gateway": {"max_outstanding_per_pod": 2}}), requests=requests, steps="full")
     assert run.steps["running"].max() == 2
     starts = sorted(run.requests["llm_arrival_s"])
     assert starts[:2] == [0.0, 0.0] and starts[2] == pytest.approx(run.requests["end_s"].min())
-    full = simulate(
-        Scenario.of(raw | {"gateway": {"max_outstanding_per_pod": 2, "max_waiting": 1}}), requests=requests
-    )
+    full = simulate(Scenario.of(raw | {"gateway": {"max_outstanding_per_pod": 2, "max_waiting": 1}}), requests=requests)
     assert full.counts()["rejected"] == 3
 
 
 def test_priorities_and_fairness_act_where_requests_wait():
-    raw = scenario(
-        router={"kind": "least_outstanding"}, step_time={"kind": "constant", "seconds": 0.01}
-    ).to_mapping()
+    raw = scenario(router={"kind": "least_outstanding"}, step_time={"kind": "constant", "seconds": 0.01}).to_mapping()
     requests = table([0.0] * 5, [10] * 5, [10] * 5)
     requests = replace(requests, priority=np.array([0, 5, 3, 1, 3], np.int32))
     order = simulate(
@@ -207,9 +213,7 @@ def test_priorities_and_fairness_act_where_requests_wait():
     )
     assert order.requests["llm_arrival_s"].argsort().tolist() == [0, 3, 2, 4, 1]
     requests = replace(requests, tenant=np.array([0, 0, 0, 0, 1], np.int32), tenants=("a", "b"))
-    fair = simulate(
-        Scenario.of(raw | {"gateway": {"max_outstanding_per_pod": 1, "order": "fair"}}), requests=requests
-    )
+    fair = simulate(Scenario.of(raw | {"gateway": {"max_outstanding_per_pod": 1, "order": "fair"}}), requests=requests)
     assert fair.requests["llm_arrival_s"].argsort().tolist() == [0, 1, 4, 2, 3]
 
 

@@ -9,14 +9,8 @@ from simulator.errors import ServelabError
 from simulator.scenario import Scenario
 from simulator.simulation import simulate
 
-# a batch of prompts of P tokens, n of them, and the longest answer L: prefill 10 + n P ms, then L - 1 steps of 10 + n ms
-AFFINE = {
-    "kind": "affine",
-    "base_s": 0.01,
-    "prefill_token_s": 0.001,
-    "decode_seq_s": 0.001,
-    "decode_kv_s": 0.0,
-}
+# a batch of n prompts of P tokens, and the longest answer L: prefill 10 + n P ms, then L - 1 steps of 10 + n ms
+AFFINE = {"kind": "affine", "base_s": 0.01, "prefill_token_s": 0.001, "decode_seq_s": 0.001, "decode_kv_s": 0.0}
 
 
 def served(serving, arrival, prompt, output, **parts):
@@ -37,9 +31,7 @@ def test_one_at_a_time():
 
 
 def test_static_batch_is_padded_and_runs_to_its_longest_answer():
-    run = served(
-        {"kind": "static", "batch_size": 2}, [0.0, 0.001, 0.002, 0.003], [10, 20, 30, 10], [3, 1, 5, 2]
-    )
+    run = served({"kind": "static", "batch_size": 2}, [0.0, 0.001, 0.002, 0.003], [10, 20, 30, 10], [3, 1, 5, 2])
     # the first alone: 42 ms. Then two of the three that wait, padded to 30: 10 + 60 + 4 x 12 = 118 ms. Then the last:
     # 20 + 11 = 31 ms. Nobody joins, answers come at the end of the batch
     assert ends(run) == pytest.approx([0.042, 0.160, 0.160, 0.191])
@@ -61,9 +53,7 @@ def test_window_of_a_dynamic_batcher():
 
 
 def test_a_full_batch_does_not_wait():
-    run = served(
-        {"kind": "dynamic", "max_batch_size": 2, "max_delay_s": 9.0}, [0.0, 0.1, 0.2, 0.3], [10] * 4, [1] * 4
-    )
+    run = served({"kind": "dynamic", "max_batch_size": 2, "max_delay_s": 9.0}, [0.0, 0.1, 0.2, 0.3], [10] * 4, [1] * 4)
     assert ends(run) == pytest.approx([0.13, 0.13, 0.33, 0.33])
 
 
@@ -81,12 +71,14 @@ def test_triton_takes_the_largest_preferred_size():
 
 
 def test_triton_queue_policy_rejects():
-    full = served(
-        {"kind": "triton", "max_batch_size": 1, "max_queue_size": 1}, [0.0, 0.001, 0.002], [10] * 3, [5] * 3
-    )
+    full = served({"kind": "triton", "max_batch_size": 1, "max_queue_size": 1}, [0.0, 0.001, 0.002], [10] * 3, [5] * 3)
     assert full.counts()["rejected"] == 1  # the third: one runs, one waits
-    late = served({"kind": "triton", "max_batch_size": 1, "default_timeout_microseconds": 30_000},
-                  [0.0, 0.001, 0.05], [10] * 3, [5] * 3)  # fmt: skip
+    late = served(
+        {"kind": "triton", "max_batch_size": 1, "default_timeout_microseconds": 30_000},
+        [0.0, 0.001, 0.05],
+        [10] * 3,
+        [5] * 3,
+    )
     # the first takes 64 ms: the second has then waited 63 ms and is rejected, the third 14 ms and is served
     assert late.requests["state"].tolist() == [1, 2, 1]
 
@@ -129,8 +121,15 @@ def test_orca_with_all_memory_is_unchunked_vllm():
     arrival = np.cumsum(rng.exponential(0.05, 400))
     prompt, output = rng.integers(1, 300, 400), rng.integers(1, 60, 400)
     # what is left of vLLM without chunks, cache and two batches in flight
-    flags = dict(enable_chunked_prefill=False, enable_prefix_caching=False, async_scheduling=False,
-                 scheduler_reserve_full_isl=False, max_model_len=1024, max_num_batched_tokens=1024 * 64, max_num_seqs=64)  # fmt: skip
+    flags = dict(
+        enable_chunked_prefill=False,
+        enable_prefix_caching=False,
+        async_scheduling=False,
+        scheduler_reserve_full_isl=False,
+        max_model_len=1024,
+        max_num_batched_tokens=1024 * 64,
+        max_num_seqs=64,
+    )
     raw = scenario(step_time=AFFINE).to_mapping()
     raw["deployments"][0]["engine"] = flags
     plain = simulate(Scenario.of(raw), requests=table(arrival, prompt, output))
@@ -173,11 +172,14 @@ def test_defaults_are_those_of_the_servers():
 @pytest.mark.parametrize(
     ("serving", "says"),
     [
-        ({"kind": "triton", "max_batch_size": 4, "preferred_batch_size": [8]}, "preferred_batch_size 8 is above max_batch_size 4"),
+        (
+            {"kind": "triton", "max_batch_size": 4, "preferred_batch_size": [8]},
+            "preferred_batch_size 8 is above max_batch_size 4",
+        ),
         ({"kind": "static", "batch_size": 0}, "batch_size"),
         ({"kind": "tritn"}, "did you mean 'triton'"),
     ],
-)  # fmt: skip
+)
 def test_bad_parameters(serving, says):
     raw = scenario().to_mapping()
     raw["deployments"][0]["serving"] = serving
@@ -202,9 +204,7 @@ def test_a_scenario_with_its_defaults_written_out_may_have_another_server():
 
 
 def test_a_client_that_gives_up_leaves_its_row_in_the_batch():
-    run = served(
-        {"kind": "static", "batch_size": 2}, [0.0, 0.0], [10, 10], [40, 40], client={"timeout_s": 0.1}
-    )
+    run = served({"kind": "static", "batch_size": 2}, [0.0, 0.0], [10, 10], [40, 40], client={"timeout_s": 0.1})
     assert run.counts()["timed_out"] == 2
     assert ends(run) == pytest.approx([0.1, 0.1])
     assert run.instances["busy_s"][0] == pytest.approx(0.03 + 39 * 0.012)

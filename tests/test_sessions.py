@@ -33,9 +33,7 @@ def scenario(*classes, replicas=1, duration_s=None, **engine):
     if duration_s is not None:
         workload["duration_s"] = duration_s
     engine = {"version": "0.32", "max_model_len": 32768, **engine}
-    return Scenario.of(
-        {"workload": workload, "deployments": [{**H100, "replicas": replicas, "engine": engine}]}
-    )
+    return Scenario.of({"workload": workload, "deployments": [{**H100, "replicas": replicas, "engine": engine}]})
 
 
 def table(*classes, duration_s=300.0, seed=1):
@@ -81,19 +79,17 @@ def test_stripped_reasoning_breaks_the_prefix():
 
 def test_the_engine_finds_whole_blocks_of_the_conversation():
     # one session at a time and a pool that keeps everything: a turn finds all full blocks that were computed
-    kept = simulate(
-        scenario({**BASE, "arrivals": {**LOOP, "concurrency": 1, "requests": 30}, "session": TALK})
-    )
+    kept = simulate(scenario({**BASE, "arrivals": {**LOOP, "concurrency": 1, "requests": 30}, "session": TALK}))
     q = kept.requests
     later = q[q["session"].duplicated()]
     before = q.iloc[later.index - 1]
-    computed = (
-        before["prompt_tokens"] + before["generated_tokens"] - 1
-    ).to_numpy()  # the last token is never fed
+    computed = (before["prompt_tokens"] + before["generated_tokens"] - 1).to_numpy()  # the last token is never fed
     assert (later["cached_tokens"].to_numpy() == computed // 16 * 16).all() and len(later) > 50
     stripped = simulate(
-        scenario({**BASE, "arrivals": {**LOOP, "concurrency": 1, "requests": 30}, "session": {**TALK, "stripped_share": 0.9}})
-    ).requests  # fmt: skip
+        scenario(
+            {**BASE, "arrivals": {**LOOP, "concurrency": 1, "requests": 30}, "session": {**TALK, "stripped_share": 0.9}}
+        )
+    ).requests
     assert stripped["cached_tokens"].sum() < 0.9 * q["cached_tokens"].sum()
 
 
@@ -191,9 +187,7 @@ def test_clients_in_lockstep_give_what_request_by_request_does():
     open_loop = scenario(BASE, duration_s=200.0, replicas=3)
     plain = simulate(open_loop, seed=4)
     t = table(BASE, duration_s=200.0, seed=9)
-    watched = RequestTable.from_columns(
-        **{n: getattr(t, n) for n in ("arrival_s", "prompt_tokens", "output_tokens")}
-    )
+    watched = RequestTable.from_columns(**{n: getattr(t, n) for n in ("arrival_s", "prompt_tokens", "output_tokens")})
     late = RequestTable.from_columns(
         **{n: getattr(watched, n) for n in ("arrival_s", "prompt_tokens", "output_tokens")},
         until_s=np.full(len(t), 1e9),
@@ -213,8 +207,21 @@ def test_everything_stands_in_the_file(tmp_path):
     )
     for name in ("t.csv", "t.csv.gz", "t.parquet"):
         back = read_trace(write_trace(t, tmp_path / name))
-        for column in ("arrival_s", "prompt_tokens", "output_tokens", "max_tokens", "priority", "session", "after", "wait_s",
-                       "pool", "until_s", "segment_start", "segment_stream", "segment_tokens"):  # fmt: skip
+        for column in (
+            "arrival_s",
+            "prompt_tokens",
+            "output_tokens",
+            "max_tokens",
+            "priority",
+            "session",
+            "after",
+            "wait_s",
+            "pool",
+            "until_s",
+            "segment_start",
+            "segment_stream",
+            "segment_tokens",
+        ):
             np.testing.assert_array_equal(getattr(back, column), getattr(t, column), err_msg=column)
         assert [back.classes[i] for i in back.traffic_class] == [t.classes[i] for i in t.traffic_class]
         assert [back.tenants[i] for i in back.tenant] == [t.tenants[i] for i in t.tenant]
@@ -247,10 +254,7 @@ def test_parts_of_sessions_are_refused(tmp_path):
         (dict(after=[-1, 1]), "request 1: after must be -1, -2 or an earlier row, got 1"),
         (dict(after=[-1, -2]), "request 1: pool must be at least 0 with after -2, got -1"),
         (dict(after=[-1, 0], wait_s=[0.0, -1.0]), "request 1: wait_s must be at least 0 s, got -1.0"),
-        (
-            dict(after=[-1, 0], arrival_s=[0.0, 2.0]),
-            r"request 1: arrival_s must be empty \(NaN\) with after, got 2.0",
-        ),
+        (dict(after=[-1, 0], arrival_s=[0.0, 2.0]), r"request 1: arrival_s must be empty \(NaN\) with after, got 2.0"),
     ],
 )
 def test_bad_chains_are_refused(columns, says):
@@ -275,10 +279,7 @@ def test_due_times_of_open_requests_come_first():
     clients = Clients(t)
     assert clients.take() == 0
     clients.ended(0, 0.5, True)
-    assert [(clients.due(), clients.take()) for _ in range(2)] == [
-        (1.0, 1),
-        (1.0, 2),
-    ] and clients.due() == np.inf
+    assert [(clients.due(), clients.take()) for _ in range(2)] == [(1.0, 1), (1.0, 2)] and clients.due() == np.inf
 
 
 def test_round_robin_goes_by_what_is_sent():

@@ -46,16 +46,7 @@ def seconds(model, tokens=0, prefill=(), decode_seqs=0, decode_kv=0):
     kv = sum(start + n for start, n in prefill)
     n = tokens or p + decode_seqs
     return gpu_seconds(
-        model.code,
-        model.params,
-        n,
-        p,
-        len(prefill),
-        pairs,
-        kv,
-        decode_seqs,
-        decode_kv,
-        decode_seqs + len(prefill),
+        model.code, model.params, n, p, len(prefill), pairs, kv, decode_seqs, decode_kv, decode_seqs + len(prefill)
     )
 
 
@@ -80,9 +71,7 @@ def test_affine_is_the_sum_bit_for_bit(c, prefill_tokens, decode_seqs, decode_kv
 
 def test_affine_extra_terms():
     model = build(
-        AffineStepTime(
-            base_s=1, prefill_token_s=0, decode_seq_s=0, decode_kv_s=0, prefill_pair_s=0.5, prefill_seq_s=2
-        )
+        AffineStepTime(base_s=1, prefill_token_s=0, decode_seq_s=0, decode_kv_s=0, prefill_pair_s=0.5, prefill_seq_s=2)
     )
     assert seconds(model, prefill=[(10, 4)]) == 1 + 0.5 * 4 * 12.5 + 2
 
@@ -111,8 +100,18 @@ def test_own_efficiencies_are_named_in_the_source():
 def test_padding_follows_the_captured_sizes():
     p = build(max_num_seqs=256).params
     assert [padded(p, n) for n in (1, 2, 3, 5, 8, 9, 249, 257, 512, 513, 3000)] == [
-        1, 2, 4, 8, 8, 16, 256, 272, 512, 513, 3000,
-    ]  # fmt: skip
+        1,
+        2,
+        4,
+        8,
+        8,
+        16,
+        256,
+        272,
+        512,
+        513,
+        3000,
+    ]
     assert padded(build(enforce_eager=True).params, 3) == 3
 
 
@@ -164,9 +163,7 @@ def test_laws_of_the_hardware():
     assert seconds(one, decode_seqs=8, decode_kv=8000) > seconds(two, decode_seqs=8, decode_kv=8000)
     assert seconds(one, decode_seqs=8) > seconds(build(quantization="fp8"), decode_seqs=8)
     slow = build(RooflineStepTime(all_reduce_s=1e-3), tensor_parallel_size=2)
-    assert seconds(slow, decode_seqs=8) - seconds(two, decode_seqs=8) == pytest.approx(
-        65 * (1e-3 - 1.2e-5), rel=1e-6
-    )
+    assert seconds(slow, decode_seqs=8) - seconds(two, decode_seqs=8) == pytest.approx(65 * (1e-3 - 1.2e-5), rel=1e-6)
     moe = build(RooflineStepTime(seq_async_s=0), "qwen3-30b-a3b")
     few, many = seconds(moe, decode_seqs=1), seconds(moe, decode_seqs=256)
     m = find_model("qwen3-30b-a3b")
@@ -221,10 +218,14 @@ def steady_state_errors():
             continue
         seqs = int(row["max_num_seqs"])
         flags = {
-            "version": "0.19", "async_scheduling": False, "tensor_parallel_size": int(row["tensor_parallel"]),
-            "quantization": "fp8" if row["weight_precision"] == "fp8" else "none", "max_num_seqs": seqs,
-            "max_num_batched_tokens": max(8192, seqs), "num_gpu_blocks_override": 10**7,
-        }  # fmt: skip
+            "version": "0.19",
+            "async_scheduling": False,
+            "tensor_parallel_size": int(row["tensor_parallel"]),
+            "quantization": "fp8" if row["weight_precision"] == "fp8" else "none",
+            "max_num_seqs": seqs,
+            "max_num_batched_tokens": max(8192, seqs),
+            "num_gpu_blocks_override": 10**7,
+        }
         time = build_step_time(RooflineStepTime(), model, gpu, resolve(parse(flags), model, gpu))
         n = round(batch)
         found = seconds(time, decode_seqs=n, decode_kv=int(batch * (250 + 0.85 * output))) + time.host_s
@@ -246,12 +247,7 @@ def test_default_roofline_against_measured_decode_steps():
 
 RUNS = [
     ("rtx4090-llama-3.1-8b-tp1", "llama-3.1-8b", "rtx_4090", {"max_num_seqs": 256, "max_model_len": 32768}),
-    (
-        "rtxpro6000-qwen3-32b-tp2",
-        "qwen3-32b",
-        "rtx_pro_6000",
-        {"max_num_seqs": 128, "tensor_parallel_size": 2},
-    ),
+    ("rtxpro6000-qwen3-32b-tp2", "qwen3-32b", "rtx_pro_6000", {"max_num_seqs": 128, "tensor_parallel_size": 2}),
 ]
 
 
@@ -267,11 +263,7 @@ def test_default_roofline_against_recorded_runs(folder, name, gpu, flags):
     for second in table(run / "timeseries.csv"):
         at = float(second["t"]) - 0.5
         live = [r for r in rows if r["first_token_s"] <= at < r["last_token_s"]]
-        if (
-            float(second["prompt_throughput"])
-            or len(live) < 4
-            or abs(len(live) - float(second["running"])) > 2
-        ):
+        if float(second["prompt_throughput"]) or len(live) < 4 or abs(len(live) - float(second["running"])) > 2:
             continue
         done = [(at - r["first_token_s"]) / (r["last_token_s"] - r["first_token_s"]) for r in live]
         kv = sum(r["input_tokens"] + r["output_tokens"] * d for r, d in zip(live, done, strict=True))
@@ -286,13 +278,18 @@ def test_python_and_compiled_agree():
         "from simulator.engine.step_time import *; from simulator.catalog import *; "
         "from simulator.engine.config import *; m, g = find_model('gpt-oss-20b'), find_gpu('h100'); "
         "t = build_step_time(RooflineStepTime(), m, g, resolve(EngineConfig(), m, g)); "
-        "print([float(gpu_seconds(t.code, t.params, n + 9, n, 1, n * 77.5, 3 * n, 9, 5000, 10)).hex() for n in (0, 1, 500)])"
+        "print([float(gpu_seconds(t.code, t.params, n + 9, n, 1, n * 77.5, 3 * n, 9, 5000, 10)).hex() for n in (0, "
+        "1, 500)])"
     )
     out = {
         flag: subprocess.run(
-            [sys.executable, "-c", code], cwd=REPO, env=os.environ | {"NUMBA_DISABLE_JIT": flag},
-            capture_output=True, text=True, check=True,
+            [sys.executable, "-c", code],
+            cwd=REPO,
+            env=os.environ | {"NUMBA_DISABLE_JIT": flag},
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
         for flag in ("0", "1")
-    }  # fmt: skip
+    }
     assert out["0"] == out["1"] != ""

@@ -102,14 +102,8 @@ OURS = "arrival_s,prompt_tokens,output_tokens\n0.5,10,5\n1.5,20,6\n"
             AZURE.replace("ContextTokens", "ContextToken"),
             r"no column 'ContextTokens' \(did you mean 'ContextToken'\?\)",
         ),
-        (
-            AZURE.replace("ContextTokens", "x"),
-            "no column 'ContextTokens'; the file has TIMESTAMP, x, GeneratedTokens",
-        ),
-        (
-            OURS.replace("prompt_tokens", "prompt_len"),
-            r"no column 'prompt_tokens' \(did you mean 'prompt_len'\?\)",
-        ),
+        (AZURE.replace("ContextTokens", "x"), "no column 'ContextTokens'; the file has TIMESTAMP, x, GeneratedTokens"),
+        (OURS.replace("prompt_tokens", "prompt_len"), r"no column 'prompt_tokens' \(did you mean 'prompt_len'\?\)"),
         (
             OURS.replace("_s,", "_s,max_token,").replace(",10", ",9,10").replace(",20", ",9,20"),
             r"unknown column 'max_token' \(did you mean 'max_tokens'\?\)",
@@ -118,7 +112,10 @@ OURS = "arrival_s,prompt_tokens,output_tokens\n0.5,10,5\n1.5,20,6\n"
         (AZURE.replace(",", ";"), "columns must be separated by commas"),
         (
             AZURE.replace("18:15:51.2000000", "18:15:49.0000000"),
-            "row 3 is out of order: TIMESTAMP 2023-11-16 18:15:49.0000000 comes before 2023-11-16 18:15:50.9951690 of row 2",
+            (
+                "row 3 is out of order: TIMESTAMP 2023-11-16 18:15:49.0000000 comes before 2023-11-16 18:15:50.9951690 "
+                "of row 2"
+            ),
         ),
         (OURS.replace("1.5", "0.25"), "row 2 is out of order: arrival_s 0.25 comes before 0.5 of row 1"),
         (AZURE.replace("396", "0"), "row 2: ContextTokens must be at least 1 token, got 0"),
@@ -127,14 +124,8 @@ OURS = "arrival_s,prompt_tokens,output_tokens\n0.5,10,5\n1.5,20,6\n"
             AZURE.replace(",55", ","),
             r"row 3: GeneratedTokens must be a whole number up to 2147483647, got nothing \(NaN\)",
         ),
-        (
-            AZURE.replace(",55", ",5.5"),
-            "row 3: GeneratedTokens must be a whole number up to 2147483647, got 5.5",
-        ),
-        (
-            AZURE.replace(",55", ",many"),
-            "row 3: GeneratedTokens must be a whole number up to 2147483647, got 'many'",
-        ),
+        (AZURE.replace(",55", ",5.5"), "row 3: GeneratedTokens must be a whole number up to 2147483647, got 5.5"),
+        (AZURE.replace(",55", ",many"), "row 3: GeneratedTokens must be a whole number up to 2147483647, got 'many'"),
         (
             AZURE.replace(",879", ",9999999999"),
             "row 3: ContextTokens must be a whole number up to 2147483647, got 9999999999",
@@ -158,9 +149,7 @@ def test_bad_file_is_refused(tmp_path, text, says):
 def test_bad_prefix_is_refused(tmp_path):
     frame = pd.read_csv(file(tmp_path, OURS)).assign(prefix_segments=["0:4", "0=4"])
     frame.to_parquet(tmp_path / "t.parquet")
-    with pytest.raises(
-        ServelabError, match=r"request 1: prefix_segments must look like '3:512;r7:64'.*got '0=4'"
-    ):
+    with pytest.raises(ServelabError, match=r"request 1: prefix_segments must look like '3:512;r7:64'.*got '0=4'"):
         read_trace(tmp_path / "t.parquet")
 
 

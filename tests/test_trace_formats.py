@@ -9,13 +9,7 @@ from trace_files import BENCH, BURST, COLUMNS, LOG, MOONCAKE, file, lines, packe
 from simulator.errors import ServelabError
 from simulator.scenario import Scenario
 from simulator.simulation import simulate
-from simulator.workload import (
-    LogColumns,
-    TraceWarning,
-    TraceWorkload,
-    files,
-    read_trace,
-)
+from simulator.workload import LogColumns, TraceWarning, TraceWorkload, files, read_trace
 
 
 def test_mooncake(tmp_path):
@@ -32,8 +26,7 @@ def test_mooncake(tmp_path):
 def test_burstgpt(tmp_path):
     path = file(tmp_path, BURST, "b.csv")
     with pytest.raises(
-        ServelabError,
-        match=r"row 3: Response tokens must be at least 1 token \(0: the request failed\), got 0",
+        ServelabError, match=r"row 3: Response tokens must be at least 1 token \(0: the request failed\), got 0"
     ):
         read_trace(path)
     with pytest.raises(
@@ -58,7 +51,10 @@ def test_vllm_bench(tmp_path):
 
 
 def test_bad_rows_of_our_own_formats_may_be_left_out(tmp_path):
-    azure = "TIMESTAMP,ContextTokens,GeneratedTokens\nnever,1,1\n2023-11-16 18:15:46,3,4\n2023-11-16 18:15:48,5,x\n2023-11-16 18:15:49,5,6\n"
+    azure = (
+        "TIMESTAMP,ContextTokens,GeneratedTokens\nnever,1,1\n2023-11-16 18:15:46,3,4\n2023-11-16 "
+        "18:15:48,5,x\n2023-11-16 18:15:49,5,6\n"
+    )
     with pytest.warns(
         TraceWarning, match=r"2 of 4 rows \(50.00%\) left out: row 1: TIMESTAMP .*; row 3: GeneratedTokens"
     ):
@@ -78,19 +74,31 @@ def changed(row, **changes):
     ("text", "says"),
     [
         ("", r"m.jsonl: the trace is empty \(0 bytes\)"),
-        (lines([{k: v for k, v in MOONCAKE[0].items() if k != "hash_ids"}]), "no column 'hash_ids'; the file has timestamp"),
-        (lines([{"timestamp": 0, "input_len": 5, "output_length": 1, "hash_ids": [1]}]), r"no column 'input_length' \(did you mean 'input_len'\?\)"),
+        (
+            lines([{k: v for k, v in MOONCAKE[0].items() if k != "hash_ids"}]),
+            "no column 'hash_ids'; the file has timestamp",
+        ),
+        (
+            lines([{"timestamp": 0, "input_len": 5, "output_length": 1, "hash_ids": [1]}]),
+            r"no column 'input_length' \(did you mean 'input_len'\?\)",
+        ),
         (lines(changed(1, hash_ids=[0])), r"row 2: the number of hash_ids must be 2 \(one per 512 tokens\), got 1"),
         (lines(changed(1, hash_ids=[0, -2])), r"row 2: hash_ids must be at least 0, got \[0, -2\]"),
         (lines(changed(1, output_length=0)), "row 2: output_length must be at least 1 token, got 0"),
         (lines(changed(1, input_length=1.5)), "row 2: input_length must be a whole number"),
         (lines(changed(1, timestamp=-1)), "row 2: timestamp must be a number of milliseconds, at least 0, got -1"),
         (lines(changed(1, timestamp=9000)), "row 3 is out of order: timestamp 2500.0 comes before 9000.0 of row 2"),
-        (lines([*MOONCAKE[:2], '{"timestamp": 1, "inp', MOONCAKE[2]]), "row 3: the line must be a trace record, got '{\"timestamp\": 1, \"inp'"),
-        (lines([*MOONCAKE[:2], {"timestamp": 9}, "[1]"]), r"row 3: the line must be a trace record, .* \(and 1 more rows\)"),
+        (
+            lines([*MOONCAKE[:2], '{"timestamp": 1, "inp', MOONCAKE[2]]),
+            'row 3: the line must be a trace record, got \'{"timestamp": 1, "inp\'',
+        ),
+        (
+            lines([*MOONCAKE[:2], {"timestamp": 9}, "[1]"]),
+            r"row 3: the line must be a trace record, .* \(and 1 more rows\)",
+        ),
         (lines([{"a": 1}]), "not a known trace: lines of a mooncake trace have timestamp, .*; the file has a"),
     ],
-)  # fmt: skip
+)
 def test_bad_mooncake_is_refused(tmp_path, text, says):
     with pytest.raises(ServelabError, match=says):
         read_trace(file(tmp_path, text, "m.jsonl"))
@@ -112,14 +120,23 @@ def test_bad_mooncake_lines_are_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (BURST.replace("Request tokens", "Request token"), r"no column 'Request tokens' \(did you mean 'Request token'\?\)"),
+        (
+            BURST.replace("Request tokens", "Request token"),
+            r"no column 'Request tokens' \(did you mean 'Request token'\?\)",
+        ),
         (BURST.replace(",", ";"), "columns must be separated by commas, got the header 'Timestamp;"),
         (BURST.splitlines()[0] + "\n", "the trace has no rows, expected at least 1"),
         (BURST.replace("45.0,", "noon,"), "row 2: Timestamp must be a number of seconds, at least 0, got 'noon'"),
-        (BURST.replace("45.0,", "4.0,").replace(",0,", ",9,"), "row 2 is out of order: Timestamp 4.0 comes before 5.0 of row 1"),
-        (BURST.replace(",472,", ",,"), r"row 1: Request tokens must be a whole number up to 2147483647, got nothing \(NaN\)"),
+        (
+            BURST.replace("45.0,", "4.0,").replace(",0,", ",9,"),
+            "row 2 is out of order: Timestamp 4.0 comes before 5.0 of row 1",
+        ),
+        (
+            BURST.replace(",472,", ",,"),
+            r"row 1: Request tokens must be a whole number up to 2147483647, got nothing \(NaN\)",
+        ),
     ],
-)  # fmt: skip
+)
 def test_bad_burstgpt_is_refused(tmp_path, text, says):
     with pytest.raises(ServelabError, match=says):
         read_trace(file(tmp_path, text, "b.csv"))
@@ -132,7 +149,10 @@ def without(*names):
 @pytest.mark.parametrize(
     ("result", "says"),
     [
-        (without("input_lens", "output_lens", "start_times"), "no array 'input_lens', 'output_lens', 'start_times'; .* with --save-result --save-detailed"),
+        (
+            without("input_lens", "output_lens", "start_times"),
+            "no array 'input_lens', 'output_lens', 'start_times'; .* with --save-result --save-detailed",
+        ),
         (without("start_times"), "no array 'start_times'"),
         (BENCH | {"output_lens": [1]}, "output_lens has 1 entries, input_lens has 3"),
         (BENCH | {"errors": ["", "timeout", ""]}, "row 2: errors must be empty, got 'timeout'"),
@@ -140,7 +160,7 @@ def without(*names):
         (BENCH | {"start_times": [1, None, 1]}, r"row 2: start_times must be a number of seconds, got nothing \(NaN\)"),
         (BENCH | {"input_lens": [], "output_lens": [], "start_times": [], "errors": []}, "the trace has no rows"),
     ],
-)  # fmt: skip
+)
 def test_bad_vllm_bench_is_refused(tmp_path, result, says):
     with pytest.raises(ServelabError, match=says):
         read_trace(file(tmp_path, json.dumps(result), "r.json"))
@@ -164,16 +184,12 @@ def test_appended_results_are_refused(tmp_path):
 
 def test_bad_settings_are_refused(tmp_path):
     path = file(tmp_path, BURST, "b.csv")
-    with pytest.raises(
-        ServelabError, match=r"format 'burstgp' \(did you mean 'burstgpt'\?\): expected one of auto"
-    ):
+    with pytest.raises(ServelabError, match=r"format 'burstgp' \(did you mean 'burstgpt'\?\): expected one of auto"):
         read_trace(path, "burstgp")
     for workload in ({"format": "access_log"}, {"columns": COLUMNS.model_dump()}):
         with pytest.raises(ValidationError, match="columns are for format 'access_log', which needs them"):
             TraceWorkload.model_validate({"path": "a"} | workload)
-    with pytest.raises(
-        ValidationError, match=r"unknown time zone 'Europe/Berln' \(did you mean 'Europe/Berlin'\?\)"
-    ):
+    with pytest.raises(ValidationError, match=r"unknown time zone 'Europe/Berln' \(did you mean 'Europe/Berlin'\?\)"):
         LogColumns(time="t", prompt_tokens="p", output_tokens="o", timezone="Europe/Berln")
     with pytest.raises(ValidationError, match="less than 1"):
         TraceWorkload(path="a", max_bad_share=1.0)
@@ -196,9 +212,7 @@ def test_too_large_and_damaged_files_are_refused(tmp_path, monkeypatch, text, na
     with pytest.raises(ServelabError, match=r"cut-.*: cannot be read as a trace: "):
         read_trace(cut, **options)
     monkeypatch.setattr(files, "MAX_TRACE_BYTES", path.stat().st_size - 1)
-    with pytest.raises(
-        ServelabError, match=r"is .* GiB, at most .* GiB of text can be held; cut it into parts"
-    ):
+    with pytest.raises(ServelabError, match=r"is .* GiB, at most .* GiB of text can be held; cut it into parts"):
         read_trace(path, **options)
     monkeypatch.setattr(files, "MAX_TRACE_BYTES", max(whole.stat().st_size, len(text) - 1))
     if whole.stat().st_size < len(text):

@@ -78,9 +78,7 @@ def test_rescaled_to_a_rate(table, path):
     assert out.arrival_s == pytest.approx(table.arrival_s * factor)
     part = replay(path, rate_rps=2.0, start_s=7200.0, end_s=10_800.0)
     assert part.arrival_s[-1] == pytest.approx(len(part) / 2, rel=0.01)
-    assert np.array_equal(
-        replay(path, rate_rps=20.0, limit=7).arrival_s, replay(path, rate_rps=20.0).arrival_s[:7]
-    )
+    assert np.array_equal(replay(path, rate_rps=20.0, limit=7).arrival_s, replay(path, rate_rps=20.0).arrival_s[:7])
 
 
 def test_scale_is_as_before(table, path):
@@ -108,9 +106,7 @@ def test_bootstrap_lays_whole_blocks_end_to_end(table, path):
 
 def test_bootstrap_has_the_mean_and_the_spread_of_its_blocks(table):
     hour = np.histogram(table.arrival_s, np.arange(HOURS + 1) * 3600.0)[0]
-    counts = [
-        len(bootstrap(table, 3600.0 * HOURS, 3600.0, None, np.random.default_rng(s))) for s in range(200)
-    ]
+    counts = [len(bootstrap(table, 3600.0 * HOURS, 3600.0, None, np.random.default_rng(s))) for s in range(200)]
     spread = hour.std() * np.sqrt(HOURS)
     assert np.mean(counts) == pytest.approx(hour.sum(), abs=4 * spread / np.sqrt(200))
     assert np.std(counts) == pytest.approx(spread, rel=4 / np.sqrt(400))
@@ -121,19 +117,20 @@ def test_bootstrap_length_and_seed(path):
     assert 99_000 < out.arrival_s[-1] < 100_000
     assert same(replay(path, bootstrap={"block_s": 1800.0, "duration_s": 100_000.0}), out)
     assert not same(
-        replay(path, bootstrap={"block_s": 1800.0, "duration_s": 100_000.0}, seed=np.random.SeedSequence(1)),
-        out,
+        replay(path, bootstrap={"block_s": 1800.0, "duration_s": 100_000.0}, seed=np.random.SeedSequence(1)), out
     )
 
 
 def test_bootstrap_copies_of_a_conversation_share_nothing_but_the_system_prompt():
     n = 40  # four blocks of ten rows: stream 0 everywhere, stream 1 + block in one block only
     table = RequestTable.from_columns(
-        np.arange(n) * 1.0, np.full(n, 20), np.ones(n),
+        np.arange(n) * 1.0,
+        np.full(n, 20),
+        np.ones(n),
         segment_start=np.arange(n + 1) * 2,
         segment_stream=np.column_stack((np.zeros(n), 1 + np.arange(n) // 10)).ravel(),
         segment_tokens=np.full(2 * n, 8),
-    )  # fmt: skip
+    )
     out = bootstrap(table, 40.0, 10.0, 200.0, np.random.default_rng(0))
     stream = out.segment_stream.reshape(-1, 2)
     assert len(out) == 200 and set(stream[:, 0]) == {0}
@@ -157,14 +154,26 @@ def test_two_million_requests_in_under_five_seconds(path):
         ({"sample": 0.0}, ValidationError, "greater than 0"),
         ({"sample": 1.5}, ValidationError, "less than or equal to 1"),
         ({"rate_rps": 0.0}, ValidationError, "greater than 0"),
-        ({"rate_rps": 2.0, "rate_scale": 2.0}, ValidationError, r"give rate_rps \(2.0\) or rate_scale \(2.0\), not both"),
+        (
+            {"rate_rps": 2.0, "rate_scale": 2.0},
+            ValidationError,
+            r"give rate_rps \(2.0\) or rate_scale \(2.0\), not both",
+        ),
         ({"bootstrap": {"block_s": 0.0}}, ValidationError, "greater than 0"),
         ({"bootstrap": {}}, ValidationError, "Field required"),
-        ({"bootstrap": {"block_s": 20_000.0}}, ServelabError, r"bootstrap.block_s must be at most half of the 3\d+.\d+ s .*, got 20000.0"),
-        ({"bootstrap": {"block_s": 10.0, "duration_s": 1e12}}, ServelabError, "requests would result, at most 1e.08 can be held"),
+        (
+            {"bootstrap": {"block_s": 20_000.0}},
+            ServelabError,
+            r"bootstrap.block_s must be at most half of the 3\d+.\d+ s .*, got 20000.0",
+        ),
+        (
+            {"bootstrap": {"block_s": 10.0, "duration_s": 1e12}},
+            ServelabError,
+            "requests would result, at most 1e.08 can be held",
+        ),
         ({"limit": 1, "sample": 1e-12}, ServelabError, "no request is left of sample 1e-12"),
     ],
-)  # fmt: skip
+)
 def test_bad_transforms_are_refused(path, config, error, says):
     with pytest.raises(error, match=says):
         replay(path, **config)

@@ -54,11 +54,7 @@ def test_it_runs_from_another_folder(wheel, tmp_path):
 
 
 def test_constraints_name_names_and_versions_only():
-    lines = [
-        line
-        for line in (ROOT / "constraints.txt").read_text().splitlines()
-        if line and not line.startswith("#")
-    ]
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
     assert all(line.count("==") == 1 and "/" not in line and "@" not in line for line in lines)
     names = {line.split("==")[0].lower().replace("_", "-") for line in lines}
     for wanted in ("numpy", "numba", "simpy", "pydantic", "pytest", "hypothesis", "ruff", "mypy"):

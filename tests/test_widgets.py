@@ -1,4 +1,5 @@
-"""The explorer's widgets: they follow the draft and it them, results come from the background, and a browser shows it all without a network."""
+"""The explorer's widgets: they follow the draft and it them, results come from the background, and a browser shows
+it all without a network."""
 
 import ast
 import base64
@@ -48,15 +49,8 @@ def ended(job, status="done"):
 def test_nothing_else_imports_ipywidgets():
     found = []
     for path in [*(ROOT / "simulator").rglob("*.py"), *(ROOT / "calibration").rglob("*.py")]:
-        names = [
-            a.name
-            for n in ast.walk(ast.parse(path.read_text()))
-            if isinstance(n, ast.Import)
-            for a in n.names
-        ]
-        names += [
-            n.module or "" for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom)
-        ]
+        names = [a.name for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Import) for a in n.names]
+        names += [n.module or "" for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom)]
         if any(name.split(".")[0] == "ipywidgets" for name in names):
             found.append(path.name)
     assert found == ["widgets.py"]
@@ -105,10 +99,7 @@ def test_faults_stand_on_the_page(page):
     page._panels.selected_index = 5  # SLO
     editor = page._editors["slo", "ttft_s"][1]
     editor.value = "fast"
-    assert (
-        "slo.ttft_s: &#x27;fast&#x27; is not a number" in page._fault.value
-        and page.scenario.slo.ttft_s == 1.0
-    )
+    assert "slo.ttft_s: &#x27;fast&#x27; is not a number" in page._fault.value and page.scenario.slo.ttft_s == 1.0
     editor.value = "-1"
     assert "slo.ttft_s" in page._card.value and "greater than 0" in page._card.value
     assert page.simulate() is None and "greater than 0" in page._fault.value
@@ -133,10 +124,7 @@ def test_nonsense_in_a_field_with_a_slider_is_said_and_never_kept_as_good(page):
             if value in ("0", "-1", "nan", "inf", "1e308", "1e12", "true", "2024-99-99"):
                 assert "sl-say" in page._fault.value or "On average" not in page._card.value, (value, said)
             editor.value = good
-            assert page._fault.value == "" and "On average within" in page._card.value, (
-                editor.description,
-                value,
-            )
+            assert page._fault.value == "" and "On average within" in page._card.value, (editor.description, value)
     page.set("deployments.0.replicas", 50)
     assert page.slider("deployments.0.replicas").value == 50
 
@@ -372,7 +360,15 @@ def test_uploads_are_checked(page):
     import datetime
 
     def send(content):
-        page._upload.value = ({"name": "x.yaml", "type": "text/yaml", "size": len(content), "content": memoryview(content), "last_modified": datetime.datetime.now(datetime.UTC)},)  # fmt: skip
+        page._upload.value = (
+            {
+                "name": "x.yaml",
+                "type": "text/yaml",
+                "size": len(content),
+                "content": memoryview(content),
+                "last_modified": datetime.datetime.now(datetime.UTC),
+            },
+        )
 
     send(Scenario.load(examples_folder() / "monolith.yaml").to_yaml().encode())
     assert page.scenario.path is not None
@@ -389,9 +385,7 @@ def test_a_page_for_others_is_bounded():
     ended(page.simulate(), "failed")
     assert "more than the 500,000" in page._fault.value
     page._guarded(
-        lambda: page.load(
-            Scenario.load(examples_folder() / "default.yaml").to_yaml().replace("llama-3.1-8b", "/etc")
-        )
+        lambda: page.load(Scenario.load(examples_folder() / "default.yaml").to_yaml().replace("llama-3.1-8b", "/etc"))
     )
     assert "/etc" in page._fault.value and "reads no files" in page._fault.value
     page.set("deployments.0.model", "/etc")
@@ -436,14 +430,15 @@ def test_choices_of_a_plan_are_checked_before_anything_is_built(page):
         ({"traffic": ["x"]}, "choices: traffic must be numbers above 0, got 'x'"),
         ({1: [2]}, "choices: 1 is not the name of a field"),
         ({}, "expected fields"),
-        ({"replicas": list(range(1, 200)), "max_num_seqs": list(range(1, 200))}, "39,601 combinations, more than the 20,000"),
-    ]:  # fmt: skip
+        (
+            {"replicas": list(range(1, 200)), "max_num_seqs": list(range(1, 200))},
+            "39,601 combinations, more than the 20,000",
+        ),
+    ]:
         with pytest.raises(ServelabError, match=message):
             page._work.plan(page.scenario, 0, choices, Claim())
     others = explore(for_others=True)
-    assert (
-        others.plan({"replicas": list(range(1, 600))}) is None and "more than the 500" in others._fault.value
-    )
+    assert others.plan({"replicas": list(range(1, 600))}) is None and "more than the 500" in others._fault.value
     ended(others.plan({"replicas": [1, 1000]}), "failed")
     assert "1,000 pods, more than the 256" in others._fault.value
 
@@ -478,7 +473,12 @@ def try_out(tab):
     before = cost.inner_text()
     page.locator(".widget-slider .noUi-handle").nth(1).focus()
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("b => [...document.querySelectorAll('.sl-tile')].some(t => t.innerText.startsWith('USD/hour') && !t.innerText.includes(b))", arg=before, timeout=20_000)  # fmt: skip
+    page.wait_for_function(
+        "b => [...document.querySelectorAll('.sl-tile')].some(t => t.innerText.startsWith('USD/hour') && "
+        "!t.innerText.includes(b))",
+        arg=before,
+        timeout=20_000,
+    )
     page.click("button:has-text('simulate')")
     page.locator(".sl-tile:has-text('TTFT p99') b").first.wait_for(timeout=120_000)
     page.click(".lm-TabBar-tab:has-text('Over time')")
@@ -529,6 +529,4 @@ def test_the_app_wants_a_token_and_keeps_visitors_apart(tmp_path):
         deadline = time.monotonic() + 20
         while log.read_text().count("Kernel shutdown") < 2 and time.monotonic() < deadline:
             time.sleep(0.2)
-        assert (
-            log.read_text().count("Kernel shutdown") == 2 <= started
-        )  # a closed page takes its kernel along
+        assert log.read_text().count("Kernel shutdown") == 2 <= started  # a closed page takes its kernel along

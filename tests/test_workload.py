@@ -29,13 +29,7 @@ from simulator.workload.lengths import draw_lengths
 WORKLOAD: TypeAdapter = TypeAdapter(WorkloadConfig)
 LENGTH: TypeAdapter = TypeAdapter(LengthConfig)
 FIXED = {"kind": "fixed", "tokens": 10}
-POISSON = {
-    "source": "poisson",
-    "rate_rps": 5.0,
-    "requests": 2000,
-    "prompt_tokens": FIXED,
-    "output_tokens": FIXED,
-}
+POISSON = {"source": "poisson", "rate_rps": 5.0, "requests": 2000, "prompt_tokens": FIXED, "output_tokens": FIXED}
 
 
 def poisson(seed=0, **changes):
@@ -65,9 +59,7 @@ def test_longer_run_begins_with_the_shorter_one():
 
 @pytest.mark.parametrize("cv", [0.5, 1.0, 2.0])
 def test_renewal_cv_on_a_flat_profile(cv):
-    arrival_s = renewal_arrivals(
-        RateProfile(np.full(3, 2.0), 10.0), np.random.default_rng(3), cv=cv, requests=40_000
-    )
+    arrival_s = renewal_arrivals(RateProfile(np.full(3, 2.0), 10.0), np.random.default_rng(3), cv=cv, requests=40_000)
     interval = np.diff(arrival_s)
     assert interval.mean() == pytest.approx(0.5, rel=0.03)
     assert interval.std() / interval.mean() == pytest.approx(cv, rel=0.05)
@@ -143,9 +135,7 @@ def test_shared_prefix_adds_a_group_prompt():
 
 
 def test_frame_round_trip_keeps_every_column():
-    table = poisson(
-        shared_prefix={"groups": 3, "tokens": 64, "share": 0.5}, priority_weights={1: 1.0, 2: 1.0}
-    )
+    table = poisson(shared_prefix={"groups": 3, "tokens": 64, "share": 0.5}, priority_weights={1: 1.0, 2: 1.0})
     back = RequestTable.from_frame(table.to_frame())
     for name in RequestTable.__dataclass_fields__:
         assert np.array_equal(getattr(table, name), getattr(back, name)), name
@@ -185,29 +175,17 @@ def test_two_million_requests_in_under_five_seconds():
         ({"rate_rps": True}, "rate_rps", "valid number"),
         ({"rate": 5.0}, "rate", "not permitted"),
         ({"requests": 0}, "requests", "greater than or equal to 1"),
-        (
-            {"requests": None},
-            "",
-            "exactly one of duration_s and requests, got duration_s=None, requests=None",
-        ),
+        ({"requests": None}, "", "exactly one of duration_s and requests, got duration_s=None, requests=None"),
         ({"duration_s": 3.0}, "", "exactly one of duration_s and requests"),
         ({"max_tokens": 0}, "max_tokens", "greater than or equal to 1"),
-        (
-            {"prompt_tokens": {"kind": "fixed", "tokens": 0}},
-            "prompt_tokens.fixed.tokens",
-            "greater than or equal to 1",
-        ),
+        ({"prompt_tokens": {"kind": "fixed", "tokens": 0}}, "prompt_tokens.fixed.tokens", "greater than or equal to 1"),
         (
             {"prompt_tokens": {"kind": "fixt"}},
             "prompt_tokens",
             "'fixed', 'uniform', 'normal', 'lognormal', 'empirical'",
         ),
         ({"priority_weights": {0: 0.0}}, "", "add up to more than 0"),
-        (
-            {"shared_prefix": {"groups": 1, "tokens": 9, "share": 1.5}},
-            "shared_prefix.share",
-            "less than or equal to 1",
-        ),
+        ({"shared_prefix": {"groups": 1, "tokens": 9, "share": 1.5}}, "shared_prefix.share", "less than or equal to 1"),
         ({"source": "poison"}, "", "'poisson', 'trace', 'azure_conversation'"),
     ],
 )
@@ -223,10 +201,7 @@ def test_bad_poisson_is_refused(changes, field, says):
     ("config", "says"),
     [
         ({"kind": "uniform", "min": 9, "max": 5}, "max must be at least min (9), got 5"),
-        (
-            {"kind": "lognormal", "median": 5.0, "sigma": 1.0, "min": 9, "max": 5},
-            "max must be at least min (9), got 5",
-        ),
+        ({"kind": "lognormal", "median": 5.0, "sigma": 1.0, "min": 9, "max": 5}, "max must be at least min (9), got 5"),
         ({"kind": "lognormal", "median": float("inf"), "sigma": 1.0}, "finite"),
         ({"kind": "lognormal", "median": 5.0, "sigma": -1.0}, "greater than or equal to 0"),
         ({"kind": "empirical", "values": []}, "at least 1 item"),
@@ -259,10 +234,7 @@ def test_no_request_is_an_error():
         ({"output_tokens": [-2, 5]}, "request 0: output_tokens must be at least 1 token, got -2"),
         ({"arrival_s": [0.0, np.nan]}, "request 1: arrival_s must be a finite number of seconds, got nan"),
         ({"arrival_s": [-1.0, 0.0]}, "request 0: arrival_s must be at least 0 s, got -1.0"),
-        (
-            {"arrival_s": [2.0, 1.5]},
-            "request 1: out of order, arrival_s 1.500000 s comes before the 2.000000 s",
-        ),
+        ({"arrival_s": [2.0, 1.5]}, "request 1: out of order, arrival_s 1.500000 s comes before the 2.000000 s"),
         ({"max_tokens": [5, 3]}, r"request 1: max_tokens must be at least output_tokens \(5\), got 3"),
         ({"prompt_tokens": [5, 2.5]}, "request 1: prompt_tokens must be a whole number of 32 bits, got 2.5"),
         ({"priority": [1]}, r"priority has shape \(1,\), expected \(2,\)"),

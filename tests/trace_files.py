@@ -6,10 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from simulator.workload import (
-    LogColumns,
-    RequestTable,
-)
+from simulator.workload import LogColumns, RequestTable
 
 SEED = np.random.SeedSequence(0)
 MOONCAKE = [

@@ -67,8 +67,22 @@ def servelab(*arguments, **more):
 def calibrate(model, out, budget="60s"):
     flags = [x for k, v in FLAGS.items() for x in ("--engine-arg", f"{k}={json.dumps(v)}")]
     flags += ["--engine-arg", "num_gpu_blocks_override=1024"]
-    return servelab("calibrate", "--model", model, "--out", out, "--budget", budget, "--python", PYTHON,
-                    "--prompt", 96, "--output", 16, *flags)  # fmt: skip
+    return servelab(
+        "calibrate",
+        "--model",
+        model,
+        "--out",
+        out,
+        "--budget",
+        budget,
+        "--python",
+        PYTHON,
+        "--prompt",
+        96,
+        "--output",
+        16,
+        *flags,
+    )
 
 
 def test_calibrate_stopped_resumed_and_used(tmp_path, model):

@@ -8,9 +8,10 @@ from calibration.measured import MeasuredRun
 from simulator.errors import ServelabError
 
 FORMATS = {
-    "vllm bench serve JSON": vllm_bench, "GuideLLM report": guidellm,
+    "vllm bench serve JSON": vllm_bench,
+    "GuideLLM report": guidellm,
     "inference-perf per_request_lifecycle_metrics.json": inference_perf,
-}  # fmt: skip
+}
 
 
 def read_runs(path: Path) -> list[MeasuredRun]:

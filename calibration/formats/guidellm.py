@@ -49,8 +49,11 @@ def _run(path: Path, number: int, benchmark: dict[str, Any]) -> MeasuredRun:
             "ttft_s": [float(r["time_to_first_token_ms"]) / 1e3 for r in good],
             "e2el_s": [float(r["request_latency"]) for r in good],
         }
-    ).sort_values("arrival_s", kind="stable")  # fmt: skip
+    ).sort_values("arrival_s", kind="stable")
     return MeasuredRun(
-        name=f"{path.stem}-{number}", requests=frame.reset_index(drop=True), failed=failed, source="GuideLLM",
+        name=f"{path.stem}-{number}",
+        requests=frame.reset_index(drop=True),
+        failed=failed,
+        source="GuideLLM",
         notes=("GuideLLM keeps no times of single tokens: inter-token latency is not compared",),
-    )  # fmt: skip
+    )

@@ -32,7 +32,8 @@ def read(path: Path) -> MeasuredRun:
         times = np.asarray(r["info"].get("output_token_times") or [], float)
         if not len(times):
             raise ServelabError(
-                f"{path.name}: request {i} has no output_token_times; set api.streaming: true in inference-perf's configuration"
+                f"{path.name}: request {i} has no output_token_times; set api.streaming: true in inference-perf's "
+                "configuration"
             )
         rows.append(
             (
@@ -48,4 +49,4 @@ def read(path: Path) -> MeasuredRun:
     frame["arrival_s"] -= frame["arrival_s"].min()
     return MeasuredRun(
         name=path.stem, requests=frame, itl_s=tuple(gaps), failed=len(data) - len(good), source="inference-perf"
-    )  # fmt: skip
+    )

@@ -1,6 +1,7 @@
 """A run of LLMServingSim's ``bench``: a folder with workload.jsonl, measured.csv and meta.json.
 
-Latency starts at ``arrival_s`` of measured.csv, when the request was sent; prompts share the blocks of 16 tokens whose ids agree.
+Latency starts at ``arrival_s`` of measured.csv, when the request was sent; prompts share the blocks of 16 tokens whose
+ids agree.
 """
 
 import json
@@ -40,19 +41,18 @@ def read(folder: Path) -> MeasuredRun:
     kept = frame[done]
     table = pd.DataFrame(
         {
-            "arrival_s": kept["arrival_s"], "prompt_tokens": kept["input_tokens"], "output_tokens": kept["output_tokens"],
-            "ttft_s": kept["first_token_s"] - kept["arrival_s"], "e2el_s": kept["last_token_s"] - kept["arrival_s"],
+            "arrival_s": kept["arrival_s"],
+            "prompt_tokens": kept["input_tokens"],
+            "output_tokens": kept["output_tokens"],
+            "ttft_s": kept["first_token_s"] - kept["arrival_s"],
+            "e2el_s": kept["last_token_s"] - kept["arrival_s"],
             "prefix": [
                 [(int(b), BLOCK_TOKENS) for b in blocks[r][: n // BLOCK_TOKENS]]
                 for r, n in zip(kept["request_id"], kept["input_tokens"], strict=True)
             ],
         }
-    ).reset_index(drop=True)  # fmt: skip
-    flags = {
-        k: v
-        for k, v in meta["engine_kwargs"].items()
-        if v is not None and k not in ("seed", "kv_cache_dtype")
-    }
+    ).reset_index(drop=True)
+    flags = {k: v for k, v in meta["engine_kwargs"].items() if v is not None and k not in ("seed", "kv_cache_dtype")}
     engine = {
         k: flags[k]
         for k in ("max_num_seqs", "max_num_batched_tokens", "max_model_len", "dtype", "tensor_parallel_size")
@@ -60,18 +60,15 @@ def read(folder: Path) -> MeasuredRun:
     }
     engine |= {"model": flags["model"], "version": ".".join(meta["vllm_version"].split(".")[:2])}
     pool = meta.get("kv_cache", {})
-    engine |= {
-        k: pool[k]
-        for k in ("num_gpu_blocks", "block_size", "enable_prefix_caching")
-        if pool.get(k) is not None
-    }
-    notes = (
-        ()
-        if "num_gpu_blocks" in engine
-        else ("the run did not record its KV blocks: the derived number is used",)
-    )
+    engine |= {k: pool[k] for k in ("num_gpu_blocks", "block_size", "enable_prefix_caching") if pool.get(k) is not None}
+    notes = () if "num_gpu_blocks" in engine else ("the run did not record its KV blocks: the derived number is used",)
     gaps: tuple[np.ndarray, ...] = ()
     return MeasuredRun(
-        name=folder.name, requests=table, itl_s=gaps, failed=int((~done).sum()), engine=engine,
-        source=f"vLLM {meta['vllm_version']}, {meta['started_at'][:10]}, LLMServingSim bench (MIT)", notes=notes,
-    )  # fmt: skip
+        name=folder.name,
+        requests=table,
+        itl_s=gaps,
+        failed=int((~done).sum()),
+        engine=engine,
+        source=f"vLLM {meta['vllm_version']}, {meta['started_at'][:10]}, LLMServingSim bench (MIT)",
+        notes=notes,
+    )

@@ -33,7 +33,8 @@ class Histogram:
 def cannot_identify() -> str:
     """What histograms cannot tell."""
     return (
-        "histograms say nothing of single batches or requests: no coefficient of a step-time model can be known from them, "
+        "histograms say nothing of single batches or requests: no coefficient of a step-time model can be known "
+        "from them, "
         "only whether a profile's means fall into what was served, and one factor on all of its times"
     )
 
@@ -58,9 +59,7 @@ def read(before: Path, after: Path) -> dict[str, Histogram]:
             continue
         edges = sorted(float(e) for e in new[f"{name}_bucket"] if e != "+Inf")
         text = {float(e): e for e in new[f"{name}_bucket"] if e != "+Inf"}
-        upto = [
-            new[f"{name}_bucket"][text[e]] - old.get(f"{name}_bucket", {}).get(text[e], 0.0) for e in edges
-        ]
+        upto = [new[f"{name}_bucket"][text[e]] - old.get(f"{name}_bucket", {}).get(text[e], 0.0) for e in edges]
         total = new[f"{name}_sum"][""] - old.get(f"{name}_sum", {}).get("", 0.0)
         out[metric] = Histogram(np.array(edges), np.diff([0.0, *upto, count]), total / count)
     if not out:

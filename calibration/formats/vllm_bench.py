@@ -15,11 +15,7 @@ NEEDED = ("input_lens", "output_lens", "ttfts", "itls")
 
 def knows(data: Any) -> bool:
     """Whether ``data`` is such a result."""
-    return (
-        isinstance(data, dict)
-        and "request_throughput" in data
-        and ("ttfts" in data or "mean_ttft_ms" in data)
-    )
+    return isinstance(data, dict) and "request_throughput" in data and ("ttfts" in data or "mean_ttft_ms" in data)
 
 
 def read(path: Path) -> MeasuredRun:
@@ -28,7 +24,8 @@ def read(path: Path) -> MeasuredRun:
     missing = [name for name in NEEDED if name not in data]
     if missing:
         raise ServelabError(
-            f"{path.name}: no {', '.join(missing)}: the file holds a summary only; write it with --save-result --save-detailed"
+            f"{path.name}: no {', '.join(missing)}: the file holds a summary only; write it with --save-result "
+            "--save-detailed"
         )
     sizes = {name: len(data[name]) for name in NEEDED}
     if len(set(sizes.values())) > 1:
@@ -45,20 +42,27 @@ def read(path: Path) -> MeasuredRun:
     start = data.get("start_times")
     if start is None:
         arrival = np.full(n, np.nan)
-        notes.append(
-            f"{path.name}: no start_times (vLLM before 0.10): distributions can be compared, not replayed"
-        )
+        notes.append(f"{path.name}: no start_times (vLLM before 0.10): distributions can be compared, not replayed")
     else:
         arrival = np.array(start, float) - min(start)
     frame = pd.DataFrame(
-        {"arrival_s": arrival, "prompt_tokens": np.array(data["input_lens"], int), "output_tokens": output,
-         "ttft_s": ttft, "e2el_s": ttft + [g.sum() for g in gaps]}
-    )[~failed]  # fmt: skip
+        {
+            "arrival_s": arrival,
+            "prompt_tokens": np.array(data["input_lens"], int),
+            "output_tokens": output,
+            "ttft_s": ttft,
+            "e2el_s": ttft + [g.sum() for g in gaps],
+        }
+    )[~failed]
     if frame.empty:
         raise ServelabError(f"{path.name}: all {n} requests failed")
     order = np.argsort(frame["arrival_s"].to_numpy(), kind="stable")
     kept = [gaps[i] for i in np.flatnonzero(~failed)]
     return MeasuredRun(
-        name=path.stem, requests=frame.iloc[order].reset_index(drop=True), itl_s=tuple(kept[i] for i in order),
-        failed=int(failed.sum()), source=f"vllm bench serve, {data.get('date', 'no date')}", notes=tuple(notes),
-    )  # fmt: skip
+        name=path.stem,
+        requests=frame.iloc[order].reset_index(drop=True),
+        itl_s=tuple(kept[i] for i in order),
+        failed=int(failed.sum()),
+        source=f"vllm bench serve, {data.get('date', 'no date')}",
+        notes=tuple(notes),
+    )

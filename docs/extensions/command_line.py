@@ -1,4 +1,5 @@
-"""For the directive ``command-line``: every command of ``servelab`` with its arguments and options, as Typer's own generator describes them."""
+"""For the directive ``command-line``: every command of ``servelab`` with its arguments and options, as Typer's own
+generator describes them."""
 
 import re
 
@@ -16,6 +17,4 @@ def as_markdown() -> str:
     chapters = re.sub(r"^\* `--help`: .*\n", "", f"## {chapters}", flags=re.MULTILINE)
     chapters = re.sub(r"\*\*Commands\*\*:\n\n(?:\* .*\n)+", "", chapters)
     chapters = re.sub(r"\*\*Options\*\*:\n\n(?!\* )", "", chapters)
-    return chapters.replace(" [OPTIONS] COMMAND [ARGS]...", " COMMAND ...").replace(
-        "```console\n$ ", "```text\n"
-    )
+    return chapters.replace(" [OPTIONS] COMMAND [ARGS]...", " COMMAND ...").replace("```console\n$ ", "```text\n")

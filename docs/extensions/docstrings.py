@@ -1,4 +1,5 @@
-"""Docstrings as they stand in the source -> reStructuredText: columns of names become field lists, footnotes get names of their own."""
+"""Docstrings as they stand in the source -> reStructuredText: columns of names become field lists, footnotes get
+names of their own."""
 
 import re
 from typing import Any

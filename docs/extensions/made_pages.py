@@ -1,4 +1,5 @@
-"""Directives whose pages are made from the code: Markdown that a function gives, chapters and all. None has arguments or options."""
+"""Directives whose pages are made from the code: Markdown that a function gives, chapters and all. None has
+arguments or options."""
 
 import command_line
 import record_tables

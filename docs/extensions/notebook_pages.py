@@ -1,4 +1,5 @@
-"""Copies of the notebooks as pages. Their cells run in the folder of the originals, so that relative paths stay true."""
+"""Copies of the notebooks as pages. Their cells run in the folder of the originals, so that relative paths stay
+true."""
 
 from pathlib import Path
 
@@ -8,7 +9,8 @@ HOME = "import os\n\nos.chdir({!r})"
 
 
 def copy(source: Path, target: Path) -> None:
-    """Every notebook of ``source`` into ``target``; a copy that would not change is left alone, one without an original goes."""
+    """Every notebook of ``source`` into ``target``; a copy that would not change is left alone, one without an
+    original goes."""
     target.mkdir(exist_ok=True)
     wanted = {p.name: _page(p) for p in sorted(source.glob("*.ipynb"))}
     for old in target.glob("*.ipynb"):
@@ -26,8 +28,6 @@ def _page(path: Path) -> str:
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = cell.source.replace("](../docs/", "](../")
-    cell = nbformat.v4.new_code_cell(
-        HOME.format(str(path.parent)), id="folder", metadata={"tags": ["remove-cell"]}
-    )
+    cell = nbformat.v4.new_code_cell(HOME.format(str(path.parent)), id="folder", metadata={"tags": ["remove-cell"]})
     notebook.cells.insert(1, cell)
     return nbformat.writes(notebook)

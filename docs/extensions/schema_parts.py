@@ -189,9 +189,7 @@ def _default(field: str, node: dict[str, Any], definition: dict[str, Any], every
         chosen = next((every[r] for r in _refs(node) if _matches(value, every[r])), None)
         if chosen is not None:
             own = chosen.get("properties", {})
-            plain = [
-                k for k, v in value.items() if "const" not in own[k] and v in (own[k].get("default"), {}, [])
-            ]
+            plain = [k for k, v in value.items() if "const" not in own[k] and v in (own[k].get("default"), {}, [])]
             value = {k: v for k, v in value.items() if k not in plain}
             if not value:
                 return "its defaults"

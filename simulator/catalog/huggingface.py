@@ -78,17 +78,12 @@ def from_config(raw: dict[str, Any], name: str, source: str) -> ModelSpec:
     if experts:
         fields |= {
             "experts": experts,
-            "experts_per_token": int(
-                need("num_experts_per_tok", "num_experts_per_token", "experts_per_token")
-            ),
+            "experts_per_token": int(need("num_experts_per_tok", "num_experts_per_token", "experts_per_token")),
             "moe_intermediate_size": int(c.get("moe_intermediate_size") or inner),
             "shared_experts": int(c.get("n_shared_experts") or ("llama4" in model_type)),
             "first_dense_layers": int(c.get("first_k_dense_replace") or 0),
             "moe_layer_step": int(
-                c.get("interleave_moe_layer_step")
-                or c.get("decoder_sparse_step")
-                or c.get("moe_layer_freq")
-                or 1
+                c.get("interleave_moe_layer_step") or c.get("decoder_sparse_step") or c.get("moe_layer_freq") or 1
             ),
         }
     if c.get("kv_lora_rank"):

@@ -51,8 +51,7 @@ def mig_slice(gpu: GpuSpec, profile: str) -> GpuSpec:
     row = known.get(profile.strip().casefold())
     if row is None:
         raise ServelabError(
-            f"gpu: {profile!r} is not a MIG profile of {gpu.name}{nearest(profile, known)}; "
-            f"it has {', '.join(known)}"
+            f"gpu: {profile!r} is not a MIG profile of {gpu.name}{nearest(profile, known)}; it has {', '.join(known)}"
         )
     compute, memory = row.compute_slices / 7, row.memory_slices / 8
     usable = gpu.usable_memory_bytes

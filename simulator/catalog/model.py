@@ -59,9 +59,7 @@ class ModelSpec(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.attention_heads % self.kv_heads:
-            raise ValueError(
-                f"kv_heads={self.kv_heads} does not divide attention_heads={self.attention_heads}"
-            )
+            raise ValueError(f"kv_heads={self.kv_heads} does not divide attention_heads={self.attention_heads}")
         if self.sliding_layers > self.layers:
             raise ValueError(f"sliding_layers={self.sliding_layers} exceeds layers={self.layers}")
         if self.first_dense_layers > self.layers:
@@ -69,9 +67,7 @@ class ModelSpec(BaseModel):
         if self.sliding_layers and not self.sliding_window:
             raise ValueError(f"sliding_layers={self.sliding_layers} needs sliding_window")
         if self.experts and not 0 < self.experts_per_token <= self.experts:
-            raise ValueError(
-                f"experts_per_token={self.experts_per_token} must be between 1 and experts={self.experts}"
-            )
+            raise ValueError(f"experts_per_token={self.experts_per_token} must be between 1 and experts={self.experts}")
         if self.experts and not self.moe_intermediate_size:
             raise ValueError(f"experts={self.experts} needs moe_intermediate_size")
         if self.kv_lora_rank and not (self.qk_rope_head_dim and self.qk_nope_head_dim and self.v_head_dim):
@@ -107,9 +103,7 @@ class ModelSpec(BaseModel):
         else:
             q, kv = heads * self.head_dim, self.kv_heads * self.head_dim
             attention = 2 * h * q + 2 * h * kv
-            attention += (q + 2 * kv if self.attention_bias else 0) + (
-                2 * self.head_dim if self.qk_norm else 0
-            )
+            attention += (q + 2 * kv if self.attention_bias else 0) + (2 * self.head_dim if self.qk_norm else 0)
         expert = 3 * h * self.moe_intermediate_size
         return PerLayer(
             attention=attention,

@@ -40,9 +40,7 @@ class ErrorRow(_Part):
     what: str = Field(description="run, load level or way of holding out")
     metric: str
     statistic: str = "mean"
-    error: float = Field(
-        description="relative, signed; of a median or larger set absolute, as statistic says"
-    )
+    error: float = Field(description="relative, signed; of a median or larger set absolute, as statistic says")
     noise_floor: float | None = Field(default=None, description="half-width of repeats; null: unknown")
     count: int = Field(ge=0, description="requests or rows it rests on")
     in_sample: bool = Field(default=False, description="the fit saw these data")
@@ -68,8 +66,7 @@ class Profile(_Part):
         default_factory=dict, description="standard deviation of relative held-out errors, by metric"
     )
     domain: dict[str, tuple[float, float]] = Field(
-        default_factory=dict,
-        description="of what was measured: decode_seqs, prefill_tokens, decode_kv, context",
+        default_factory=dict, description="of what was measured: decode_seqs, prefill_tokens, decode_kv, context"
     )
     trust: Trust = "fitted"
     provenance: dict[str, Any] = Field(default_factory=dict, description="source, date, hardware, notes")
@@ -95,22 +92,16 @@ class Profile(_Part):
         """The GPU it was measured on."""
         return self.gpu if isinstance(self.gpu, GpuSpec) else find_gpu(self.gpu)
 
-    def mismatches(
-        self, model: str, gpu: str, dtype: str, quantization: str, tp: int, version: str
-    ) -> list[str]:
+    def mismatches(self, model: str, gpu: str, dtype: str, quantization: str, tp: int, version: str) -> list[str]:
         """What differs from what it was measured on, worst first, as text."""
         out = []
         names = [m.name for m in self.model_specs()]
         if model not in names:
-            out.append(
-                f"model {model}, the profile is of {', '.join(names[:3])}{' and others' if names[3:] else ''}"
-            )
+            out.append(f"model {model}, the profile is of {', '.join(names[:3])}{' and others' if names[3:] else ''}")
         if gpu != self.gpu_spec().name:
             out.append(f"GPU {gpu}, the profile is of {self.gpu_spec().name}")
         if tp not in self.tensor_parallel_size:
-            out.append(
-                f"tensor_parallel_size {tp}, the profile is of {'/'.join(map(str, self.tensor_parallel_size))}"
-            )
+            out.append(f"tensor_parallel_size {tp}, the profile is of {'/'.join(map(str, self.tensor_parallel_size))}")
         if dtype != self.dtype:
             out.append(f"dtype {dtype}, the profile is of {self.dtype}")
         if quantization not in self.quantization:
@@ -159,9 +150,7 @@ def find_profile(name: str, base_dir: Path = Path()) -> Profile:
         return known[name]
     if name.endswith(".json") or (base_dir / name).is_file():
         return read_profile(base_dir / name)
-    raise ServelabError(
-        f"profile: {name!r} is not there{nearest(name, known)}; `servelab list profiles` shows all"
-    )
+    raise ServelabError(f"profile: {name!r} is not there{nearest(name, known)}; `servelab list profiles` shows all")
 
 
 def match_profile(

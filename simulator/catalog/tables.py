@@ -32,9 +32,7 @@ def examples_folder() -> Path:
     package = Path(__file__).resolve().parent.parent
     found = [f for f in (package / "examples", package.parent / "examples") if (f / "default.yaml").is_file()]
     if not found:
-        raise ServelabError(
-            f"examples: no default.yaml in {package / 'examples'} or {package.parent / 'examples'}"
-        )
+        raise ServelabError(f"examples: no default.yaml in {package / 'examples'} or {package.parent / 'examples'}")
     return found[0]
 
 
@@ -47,8 +45,7 @@ def _rows(name: str) -> list[dict[str, str]]:
 def load_gpus() -> Mapping[str, GpuSpec]:
     """GPUs by name."""
     specs = [
-        GpuSpec.model_validate({"name" if k == "gpu" else k: v for k, v in row.items()})
-        for row in _rows("gpus.csv")
+        GpuSpec.model_validate({"name" if k == "gpu" else k: v for k, v in row.items()}) for row in _rows("gpus.csv")
     ]
     return MappingProxyType({spec.name: spec for spec in specs})
 
@@ -78,12 +75,10 @@ def load_billing() -> Mapping[str, tuple[float, float, str, str]]:
     """How providers count time: provider -> granularity [s], least time billed [s], source, as_of."""
     return MappingProxyType(
         {
-            row["provider"]: (
-                float(row["granularity_s"]), float(row["minimum_s"]), row["source"], row["as_of"]
-            )
+            row["provider"]: (float(row["granularity_s"]), float(row["minimum_s"]), row["source"], row["as_of"])
             for row in _rows("billing.csv")
         }
-    )  # fmt: skip
+    )
 
 
 @lru_cache
@@ -102,7 +97,8 @@ def load_api_prices() -> tuple[Mapping[str, str], ...]:
 
 @lru_cache
 def load_discrepancy() -> Mapping[tuple[str, bool], tuple[float, str]]:
-    """How wrong step times are by trust level and whether the model has experts: relative standard deviation, source."""
+    """How wrong step times are by trust level and whether the model has experts: relative standard deviation,
+    source."""
     return MappingProxyType(
         {(r["trust"], r["experts"] == "yes"): (float(r["sd"]), r["source"]) for r in _rows("discrepancy.csv")}
     )
@@ -110,7 +106,8 @@ def load_discrepancy() -> Mapping[tuple[str, bool], tuple[float, str]]:
 
 @lru_cache
 def load_analytic_error() -> tuple[tuple[float, float, float], ...]:
-    """How far the analytic model is from simulation: load (share of the highest rate), median relative error of mean TPOT and of mean TTFT."""
+    """How far the analytic model is from simulation: load (share of the highest rate), median relative error of mean
+    TPOT and of mean TTFT."""
     return tuple((float(r["load"]), float(r["tpot"]), float(r["ttft"])) for r in _rows("analytic_error.csv"))
 
 
@@ -161,9 +158,7 @@ def _no_such(kind: str, name: str, listing: str) -> ServelabError:
     if folded:
         key = folded.split("'")[1]
         folded = folded.replace(f"'{key}'", repr(_names(kind)[key][0]))
-    return ServelabError(
-        f"{kind}: {name!r} is not in the catalog{folded}; `servelab list {listing}` shows all"
-    )
+    return ServelabError(f"{kind}: {name!r} is not in the catalog{folded}; `servelab list {listing}` shows all")
 
 
 def find_gpu(name: str) -> GpuSpec:

@@ -1,4 +1,5 @@
-"""Tables -> Altair charts. Everything is aggregated first, by exact quantiles: a million requests never reach a browser."""
+"""Tables -> Altair charts. Everything is aggregated first, by exact quantiles: a million requests never reach a
+browser."""
 
 from simulator.charts.against import measured_simulated, paired_cdf
 from simulator.charts.capacity import capacity_curve

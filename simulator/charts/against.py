@@ -24,12 +24,13 @@ def measured_simulated(
     heading: str = "Simulated against measured",
     about: str = "",
 ) -> Any:
-    """A panel for each metric: what was simulated over what was measured, the line where they agree, and a band of ``band`` about it.
+    """A panel for each metric: what was simulated over what was measured, the line where they agree, and a band of
+    ``band`` about it.
 
-    ``table`` has the columns metric, measured, simulated, unit, and may have ``group``, the colour of a point, and ``name``,
-    for its tooltip. Axes are logarithmic where values are positive and span more than a factor of 3. ``names`` are those of
-    the two axes. At most `MOST_POINTS` points of a metric are drawn, a random choice. Raises ServelabError for a table
-    without these columns or without rows.
+    ``table`` has the columns metric, measured, simulated, unit, and may have ``group``, the colour of a point, and
+    ``name``, for its tooltip. Axes are logarithmic where values are positive and span more than a factor of 3.
+    ``names`` are those of the two axes. At most `MOST_POINTS` points of a metric are drawn, a random choice. Raises
+    ServelabError for a table without these columns or without rows.
     """
     for column in ("metric", "measured", "simulated", "unit"):
         if column not in table:
@@ -73,46 +74,76 @@ def _panel(rows: pd.DataFrame, metric: str, names: tuple[str, str], band: float,
     width = band * np.abs(at)
     line = pd.DataFrame({"measured": at, "same": at, "low": at - width, "high": at + width})
     base = alt.Chart(line)
-    area = base.mark_area(opacity=0.22, color=GREY, clip=True).encode(
-        x=x("measured"), y=y("low"), y2="high:Q"
-    )
+    area = base.mark_area(opacity=0.22, color=GREY, clip=True).encode(x=x("measured"), y=y("low"), y2="high:Q")
     same = base.mark_line(strokeDash=[5, 4], strokeWidth=1.4, color=GREY).encode(x=x("measured"), y=y("same"))
     many = len(points) > 300
     dots = alt.Chart(points).mark_point(
         filled=True, size=14 if many else 55, opacity=0.35 if many else 0.9, color=COLOURS[0]
     )
     dots = dots.encode(
-        x=x("measured"), y=y("simulated"),
-        tooltip=[*[c for c in ("name", "group") if c in points], *(alt.Tooltip(f"{w}:Q", format=".4g", title=f"{n}{unit}") for w, n in zip(WHO, names, strict=True)),
-                 alt.Tooltip("error:Q", format="+.1%", title="difference")],
+        x=x("measured"),
+        y=y("simulated"),
+        tooltip=[
+            *[c for c in ("name", "group") if c in points],
+            *(alt.Tooltip(f"{w}:Q", format=".4g", title=f"{n}{unit}") for w, n in zip(WHO, names, strict=True)),
+            alt.Tooltip("error:Q", format="+.1%", title="difference"),
+        ],
         **({"color": alt.Color("group:N", sort=None)} if "group" in points else {}),
-    )  # fmt: skip
+    )
     heads = alt.TitleParams(said, fontSize=12, fontWeight="normal")
     return alt.layer(area, same, dots).properties(width=size, height=size * 0.8, title=heads)
 
 
-def paired_cdf(
-    groups: Mapping[str, Mapping[str, Sequence[np.ndarray]]], name: str = "TTFT", about: str = ""
-) -> Any:
+def paired_cdf(groups: Mapping[str, Mapping[str, Sequence[np.ndarray]]], name: str = "TTFT", about: str = "") -> Any:
     """Measured and simulated distributions of a latency, a panel for each group, such as a level of load.
 
-    ``groups`` gives, by name of the panel, the latencies [s] of the runs that were ``measured`` and ``simulated``; runs that
-    repeat each other are drawn apart. Each is at most as many points as `LEVELS`. Raises ServelabError without any value.
+    ``groups`` gives, by name of the panel, the latencies [s] of the runs that were ``measured`` and ``simulated``; runs
+    that repeat each other are drawn apart. Each is at most as many points as `LEVELS`. Raises ServelabError without any
+    value.
     """
     parts = [
-        pd.DataFrame({"ms": quantiles(np.asarray(run, float), LEVELS) * 1e3, "share": LEVELS, "who": who, "run": f"{who} {i}", "group": group})
-        for group, sides in groups.items() for who in WHO for i, run in enumerate(sides.get(who, ()))
-    ]  # fmt: skip
+        pd.DataFrame(
+            {
+                "ms": quantiles(np.asarray(run, float), LEVELS) * 1e3,
+                "share": LEVELS,
+                "who": who,
+                "run": f"{who} {i}",
+                "group": group,
+            }
+        )
+        for group, sides in groups.items()
+        for who in WHO
+        for i, run in enumerate(sides.get(who, ()))
+    ]
     data = pd.concat(parts, ignore_index=True).dropna() if parts else pd.DataFrame()
     if not len(data):
         raise ServelabError(f"{name}, measured and simulated: {len(groups)} groups without any latency")
-    line = alt.Chart(data).mark_line(opacity=0.75).encode(
-        x=alt.X("ms:Q", title=f"{name} [ms]", scale=alt.Scale(type="log"), axis=alt.Axis(format=",~r", tickCount=4, labelOverlap=True)),
-        y=alt.Y("share:Q", title="share of requests", axis=alt.Axis(format="%")),
-        color=alt.Color("who:N", legend=alt.Legend(orient="right"), scale=alt.Scale(domain=list(WHO), range=[COLOURS[0], COLOURS[1]])),
-        detail="run:N", strokeDash=alt.StrokeDash("who:N", legend=None),
-        tooltip=["run", alt.Tooltip("ms:Q", format=",.4g", title=f"{name} [ms]"), alt.Tooltip("share:Q", format=".1%")],
-    ).properties(width=250, height=170)  # fmt: skip
+    line = (
+        alt.Chart(data)
+        .mark_line(opacity=0.75)
+        .encode(
+            x=alt.X(
+                "ms:Q",
+                title=f"{name} [ms]",
+                scale=alt.Scale(type="log"),
+                axis=alt.Axis(format=",~r", tickCount=4, labelOverlap=True),
+            ),
+            y=alt.Y("share:Q", title="share of requests", axis=alt.Axis(format="%")),
+            color=alt.Color(
+                "who:N",
+                legend=alt.Legend(orient="right"),
+                scale=alt.Scale(domain=list(WHO), range=[COLOURS[0], COLOURS[1]]),
+            ),
+            detail="run:N",
+            strokeDash=alt.StrokeDash("who:N", legend=None),
+            tooltip=[
+                "run",
+                alt.Tooltip("ms:Q", format=",.4g", title=f"{name} [ms]"),
+                alt.Tooltip("share:Q", format=".1%"),
+            ],
+        )
+        .properties(width=250, height=170)
+    )
     return line.facet(
         facet=alt.Facet("group:N", title=None, sort=list(groups)),
         columns=3,

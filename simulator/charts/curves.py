@@ -36,17 +36,28 @@ def lines(
     log: bool = False,
     about: str = "",
 ) -> Any:
-    """Several lines over one quantity: columns ``x``, ``line``, ``value``; ``crossing`` marks a place on ``x`` with its value.
+    """Several lines over one quantity: columns ``x``, ``line``, ``value``; ``crossing`` marks a place on ``x`` with its
+    value.
 
     Titles of axes end in their unit in brackets.
     """
     scale = alt.Scale(type="log", nice=False) if log else alt.Scale()
     axis = lambda values: alt.Axis(format=",~r", values=_round(values, log))
-    chart = alt.Chart(frame).mark_line().encode(
-        x=alt.X(f"{x}:Q", title=x_title, scale=scale, axis=axis(frame[x])), y=alt.Y("value:Q", title=y_title, scale=scale, axis=axis(frame["value"])),
-        color=alt.Color("line:N", sort=None), strokeDash=alt.StrokeDash("line:N", sort=None),
-        tooltip=["line", alt.Tooltip(f"{x}:Q", format=",.4g", title=x_title), alt.Tooltip("value:Q", format=",.4g", title=y_title)],
-    )  # fmt: skip
+    chart = (
+        alt.Chart(frame)
+        .mark_line()
+        .encode(
+            x=alt.X(f"{x}:Q", title=x_title, scale=scale, axis=axis(frame[x])),
+            y=alt.Y("value:Q", title=y_title, scale=scale, axis=axis(frame["value"])),
+            color=alt.Color("line:N", sort=None),
+            strokeDash=alt.StrokeDash("line:N", sort=None),
+            tooltip=[
+                "line",
+                alt.Tooltip(f"{x}:Q", format=",.4g", title=x_title),
+                alt.Tooltip("value:Q", format=",.4g", title=y_title),
+            ],
+        )
+    )
     if crossing is not None:
         text = f"{number(crossing)} {_unit(x_title)}".strip()
         ends = (float(frame[x].min()), float(frame[x].max()))
@@ -55,18 +66,14 @@ def lines(
 
 
 def crossing_of(frame: pd.DataFrame, x: str) -> float | None:
-    """Where the second line of ``frame`` first crosses the first, between given points on a straight line; None without it."""
+    """Where the second line of ``frame`` first crosses the first, between given points on a straight line; None
+    without it."""
     names = frame["line"].drop_duplicates().tolist()
     if len(names) != 2:
         raise ServelabError(f"break-even: expected two lines, got {len(names)}: {', '.join(map(str, names))}")
-    first, second = (
-        frame[frame["line"] == n].drop_duplicates(x).set_index(x)["value"].astype(float) for n in names
-    )
+    first, second = (frame[frame["line"] == n].drop_duplicates(x).set_index(x)["value"].astype(float) for n in names)
     at = np.union1d(first.index, second.index).astype(float)
-    at = at[
-        (at >= max(first.index.min(), second.index.min()))
-        & (at <= min(first.index.max(), second.index.max()))
-    ]
+    at = at[(at >= max(first.index.min(), second.index.min())) & (at <= min(first.index.max(), second.index.max()))]
     gap = np.interp(at, *_ordered(second)) - np.interp(at, *_ordered(first))
     turns = np.flatnonzero(np.sign(gap[:-1]) * np.sign(gap[1:]) < 0)
     zeros = np.flatnonzero(gap[1:] == 0) + 1
@@ -105,15 +112,10 @@ def break_even(
 
 
 def fan(
-    frame: pd.DataFrame,
-    x: str,
-    x_title: str,
-    y_title: str,
-    heading: str,
-    limit: float | None = None,
-    about: str = "",
+    frame: pd.DataFrame, x: str, x_title: str, y_title: str, heading: str, limit: float | None = None, about: str = ""
 ) -> Any:
-    """An answer with its interval over a quantity: columns ``x``, median, low, high; titles of axes end in their unit in brackets.
+    """An answer with its interval over a quantity: columns ``x``, median, low, high; titles of axes end in their unit
+    in brackets.
 
     The axis of values is logarithmic where they span more than a factor of 5.
     """
@@ -126,8 +128,21 @@ def fan(
     base = alt.Chart(frame).encode(
         x=alt.X(f"{x}:Q", title=x_title, axis=axis, scale=alt.Scale(zero=False, nice=False, padding=8))
     )
-    y = alt.Y("low:Q", title=y_title, axis=alt.Axis(format=",~r", values=_round(frame[["low", "high"]], log)), scale=alt.Scale(type="log" if log else "linear", zero=alt.Undefined if log else False, nice=not log, padding=10 if log else 0))  # fmt: skip
-    tooltip = [alt.Tooltip(f"{x}:Q", format=",.4g", title=x_title), *(alt.Tooltip(f"{n}:Q", format=",.4g") for n in ("low", "median", "high"))]  # fmt: skip
+    y = alt.Y(
+        "low:Q",
+        title=y_title,
+        axis=alt.Axis(format=",~r", values=_round(frame[["low", "high"]], log)),
+        scale=alt.Scale(
+            type="log" if log else "linear",
+            zero=alt.Undefined if log else False,
+            nice=not log,
+            padding=10 if log else 0,
+        ),
+    )
+    tooltip = [
+        alt.Tooltip(f"{x}:Q", format=",.4g", title=x_title),
+        *(alt.Tooltip(f"{n}:Q", format=",.4g") for n in ("low", "median", "high")),
+    ]
     band = base.mark_area(opacity=0.25, color=COLOURS[0]).encode(y=y, y2="high:Q")
     chart = band + base.mark_line(color=COLOURS[0], point={"color": COLOURS[0], "size": 50}).encode(
         y="median:Q", tooltip=tooltip

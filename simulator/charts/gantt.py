@@ -70,39 +70,76 @@ def gantt(
 ) -> Any:
     """Batches of one replica over time by kind; under them their tokens, and the requests running and waiting.
 
-    ``steps`` is the table of the records, of a run with ``steps="full"`` (or ``"sampled"``: then there are gaps between the
-    bars). ``window_s`` is a start and an end [s]; without it the `USUAL` batches about the fullest moment are shown. At most
-    `MOST` bars are drawn, and the title says which. Raises ServelabError as `batches` does.
+    ``steps`` is the table of the records, of a run with ``steps="full"`` (or ``"sampled"``: then there are gaps between
+    the bars). ``window_s`` is a start and an end [s]; without it the `USUAL` batches about the fullest moment are
+    shown. At most `MOST` bars are drawn, and the title says which. Raises ServelabError as `batches` does.
     """
     found, words = batches(steps, deployment, replica, window_s)
     scale, unit = seconds(float((found["end_s"] - found["start_s"]).max()))
-    rows = pd.DataFrame({
-        "from": found["start_s"], "to": found["end_s"], "took": (found["end_s"] - found["start_s"]) * scale, "kind": kind_of(found),
-        "batch": found["step"], TOKENS[0]: found["prefill_tokens"], TOKENS[1]: found["decode_seqs"],
-        REQUESTS[0]: found["running"], REQUESTS[1]: found["waiting"],
-    })  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "from": found["start_s"],
+            "to": found["end_s"],
+            "took": (found["end_s"] - found["start_s"]) * scale,
+            "kind": kind_of(found),
+            "batch": found["step"],
+            TOKENS[0]: found["prefill_tokens"],
+            TOKENS[1]: found["decode_seqs"],
+            REQUESTS[0]: found["running"],
+            REQUESTS[1]: found["waiting"],
+        }
+    )
     ends = [float(rows["from"].min()), float(rows["to"].max())]
     time = alt.Scale(domain=ends, nice=False, zero=False)
     hidden = alt.X("from:Q", title=None, scale=time, axis=alt.Axis(labels=False, ticks=False))
-    tooltip = ["batch", "kind", alt.Tooltip("from:Q", format=",.4f", title="start [s]"),
-               alt.Tooltip("took:Q", format=".3g", title=f"took [{unit}]"), *(alt.Tooltip(f"{n}:Q", format=",d") for n in (*TOKENS, *REQUESTS))]  # fmt: skip
+    tooltip = [
+        "batch",
+        "kind",
+        alt.Tooltip("from:Q", format=",.4f", title="start [s]"),
+        alt.Tooltip("took:Q", format=".3g", title=f"took [{unit}]"),
+        *(alt.Tooltip(f"{n}:Q", format=",d") for n in (*TOKENS, *REQUESTS)),
+    ]
     used = [k for k in KINDS if k in set(rows["kind"])]
-    bars = alt.Chart(rows).mark_bar(height=16).encode(
-        x=hidden, x2="to:Q", y=alt.Y("kind:N", title=None, sort=list(KINDS)),
-        color=alt.Color("kind:N", legend=None, scale=alt.Scale(domain=used, range=[KIND_COLOURS[KINDS.index(k)] for k in used])),
-        tooltip=tooltip,
-    ).properties(height=alt.Step(24))  # fmt: skip
+    bars = (
+        alt.Chart(rows)
+        .mark_bar(height=16)
+        .encode(
+            x=hidden,
+            x2="to:Q",
+            y=alt.Y("kind:N", title=None, sort=list(KINDS)),
+            color=alt.Color(
+                "kind:N", legend=None, scale=alt.Scale(domain=used, range=[KIND_COLOURS[KINDS.index(k)] for k in used])
+            ),
+            tooltip=tooltip,
+        )
+        .properties(height=alt.Step(24))
+    )
     tokens = _long(rows, TOKENS)
     tokens["base"] = np.where(tokens["what"] == TOKENS[1], np.tile(rows[TOKENS[0]], 2), 0)
     tokens["top"] = tokens["base"] + tokens["value"]
-    stacks = alt.Chart(tokens[tokens["value"] > 0]).mark_rect().encode(
-        x=hidden, x2="to:Q", y=alt.Y("base:Q", title="batch [token]", axis=alt.Axis(tickCount=4, format=",d")), y2="top:Q",
-        color=_colour(TOKENS, (COLOURS[1], COLOURS[0])), tooltip=["batch", "what", alt.Tooltip("value:Q", format=",d")],
-    ).properties(height=110)  # fmt: skip
-    lines = alt.Chart(_long(rows, REQUESTS)).mark_line(interpolate="step-after", strokeWidth=1.6).encode(
-        x=alt.X("from:Q", title="time [s]", scale=time), y=alt.Y("value:Q", title="requests", axis=alt.Axis(tickCount=4, format=",d")),
-        color=_colour(REQUESTS, (COLOURS[2], COLOURS[5])),
-    ).properties(height=80)  # fmt: skip
+    stacks = (
+        alt.Chart(tokens[tokens["value"] > 0])
+        .mark_rect()
+        .encode(
+            x=hidden,
+            x2="to:Q",
+            y=alt.Y("base:Q", title="batch [token]", axis=alt.Axis(tickCount=4, format=",d")),
+            y2="top:Q",
+            color=_colour(TOKENS, (COLOURS[1], COLOURS[0])),
+            tooltip=["batch", "what", alt.Tooltip("value:Q", format=",d")],
+        )
+        .properties(height=110)
+    )
+    lines = (
+        alt.Chart(_long(rows, REQUESTS))
+        .mark_line(interpolate="step-after", strokeWidth=1.6)
+        .encode(
+            x=alt.X("from:Q", title="time [s]", scale=time),
+            y=alt.Y("value:Q", title="requests", axis=alt.Axis(tickCount=4, format=",d")),
+            color=_colour(REQUESTS, (COLOURS[2], COLOURS[5])),
+        )
+        .properties(height=80)
+    )
     return (
         alt.vconcat(bars, stacks, lines, spacing=8)
         .resolve_scale(color="independent")
@@ -116,7 +153,5 @@ def _long(rows: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
 
 def _colour(names: tuple[str, ...], colours: tuple[str, ...]) -> alt.Color:
     return alt.Color(
-        "what:N",
-        scale=alt.Scale(domain=list(names), range=list(colours)),
-        legend=alt.Legend(orient="right"),
+        "what:N", scale=alt.Scale(domain=list(names), range=list(colours)), legend=alt.Legend(orient="right")
     )

@@ -23,9 +23,7 @@ def cells(table: pd.DataFrame, x: str, y: str, figure: str) -> pd.DataFrame:
     """
     for column in (x, y, figure):
         if column not in table:
-            raise ServelabError(
-                f"heat map: the table has no column {column!r}{nearest(column, list(table.columns))}"
-            )
+            raise ServelabError(f"heat map: the table has no column {column!r}{nearest(column, list(table.columns))}")
     fields = list(table.columns[: table.columns.get_loc("seed")]) if "seed" in table else [x, y]
     for other in (f for f in fields if f not in (x, y)):
         values = table[other].drop_duplicates().tolist()
@@ -45,9 +43,7 @@ def cells(table: pd.DataFrame, x: str, y: str, figure: str) -> pd.DataFrame:
     )
     if len(rows) > MOST_CELLS:
         raise ServelabError(f"heat map: {len(rows):,} cells, at most {MOST_CELLS} can be read")
-    return rows.assign(
-        failed=rows["error"].ne("") | rows["value"].isna(), x=rows[x].map(_said), y=rows[y].map(_said)
-    )
+    return rows.assign(failed=rows["error"].ne("") | rows["value"].isna(), x=rows[x].map(_said), y=rows[y].map(_said))
 
 
 def _text(row: Any, share: bool) -> str:
@@ -63,7 +59,8 @@ def _said(value: Any) -> str:
 
 
 def heat_map(table: pd.DataFrame, x: str, y: str, figure: str, about: str = "") -> Any:
-    """A table of `planner.sweep.sweep` over the fields ``x`` and ``y``: the column ``figure`` as colour, its value in the cell.
+    """A table of `planner.sweep.sweep` over the fields ``x`` and ``y``: the column ``figure`` as colour, its value in
+    the cell.
 
     Figures are means over seeds. A cell that misses its SLO under any of them (column ``meets``) has a frame, one that
     could not be simulated (column ``error``) is grey. Raises ServelabError as `cells` does.
@@ -78,31 +75,39 @@ def heat_map(table: pd.DataFrame, x: str, y: str, figure: str, about: str = "") 
     values = rows.loc[~rows["failed"], "value"]
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
     wide = low > 0 and high / low > WIDE
-    shade = (
-        np.log(rows["value"] / low) / np.log(high / low)
-        if wide
-        else (rows["value"] - low) / ((high - low) or 1.0)
-    )
+    shade = np.log(rows["value"] / low) / np.log(high / low) if wide else (rows["value"] - low) / ((high - low) or 1.0)
     rows["ink"] = np.where(shade > 0.55, DARK, BRIGHT)  # of the text on the colour, in both looks
     rows["slo"] = np.where(rows["meets"] | rows["failed"], "", "SLO missed")
     bare: dict[str, Any] = {"grid": False, "ticks": False, "domain": False, "labelPadding": 6}
     gap = alt.Scale(paddingInner=0.05, paddingOuter=0.02)
-    where = [alt.X("x:N", title=axis(x), sort=_order(table[x]), scale=gap, axis=alt.Axis(labelAngle=0, **bare)),
-             alt.Y("y:N", title=axis(y), sort=_order(table[y]), scale=gap, axis=alt.Axis(**bare))]  # fmt: skip
-    tooltip = [alt.Tooltip("x:N", title=x), alt.Tooltip("y:N", title=y), alt.Tooltip("text:N", title=words), "slo:N", "error:N", "seeds:Q"]  # fmt: skip
-    bar = alt.Legend(title=words, orient="right", gradientLength=min(160, 42 * rows["y"].nunique()),
-                     format="%" if share else ",~r", tickCount=4)  # fmt: skip
-    colour = alt.Color("value:Q", legend=bar, scale=alt.Scale(type="log" if wide else "linear", scheme=SCHEME, domain=[low, high]))  # fmt: skip
+    where = [
+        alt.X("x:N", title=axis(x), sort=_order(table[x]), scale=gap, axis=alt.Axis(labelAngle=0, **bare)),
+        alt.Y("y:N", title=axis(y), sort=_order(table[y]), scale=gap, axis=alt.Axis(**bare)),
+    ]
+    tooltip = [
+        alt.Tooltip("x:N", title=x),
+        alt.Tooltip("y:N", title=y),
+        alt.Tooltip("text:N", title=words),
+        "slo:N",
+        "error:N",
+        "seeds:Q",
+    ]
+    bar = alt.Legend(
+        title=words,
+        orient="right",
+        gradientLength=min(160, 42 * rows["y"].nunique()),
+        format="%" if share else ",~r",
+        tickCount=4,
+    )
+    colour = alt.Color(
+        "value:Q", legend=bar, scale=alt.Scale(type="log" if wide else "linear", scheme=SCHEME, domain=[low, high])
+    )
     plain, failed = rows[~rows["failed"]], rows[rows["failed"]]
     missed = plain[plain["slo"] != ""]
-    layers = (
-        [alt.Chart(plain).mark_rect().encode(*where, color=colour, tooltip=tooltip)] if len(plain) else []
-    )
+    layers = [alt.Chart(plain).mark_rect().encode(*where, color=colour, tooltip=tooltip)] if len(plain) else []
     if len(failed):
         layers.append(alt.Chart(failed).mark_rect(color=GREY, opacity=0.3).encode(*where, tooltip=tooltip))
-        layers.append(
-            alt.Chart(failed).mark_text(fontSize=10, fontStyle="italic").encode(*where, text="text:N")
-        )
+        layers.append(alt.Chart(failed).mark_text(fontSize=10, fontStyle="italic").encode(*where, text="text:N"))
     if len(missed):
         frame = alt.Chart(missed).mark_rect(filled=False, stroke=LIMIT, strokeWidth=2.5)
         layers.append(frame.encode(*where))
@@ -110,8 +115,9 @@ def heat_map(table: pd.DataFrame, x: str, y: str, figure: str, about: str = "") 
         layers += _texts(plain[plain["ink"] == ink], where, ink)
     return alt.layer(*layers).properties(
         title=title(f"{text[0].upper()}{text[1:]} by {named(x)[0]} and {named(y)[0]}", about),
-        width=alt.Step(76), height=alt.Step(44),
-    )  # fmt: skip
+        width=alt.Step(76),
+        height=alt.Step(44),
+    )
 
 
 def _texts(rows: pd.DataFrame, where: list[Any], ink: str) -> list[Any]:
@@ -128,6 +134,4 @@ def _texts(rows: pd.DataFrame, where: list[Any], ink: str) -> list[Any]:
 def _order(values: pd.Series) -> list[str]:
     """Numbers by size, others as they come."""
     distinct = values.drop_duplicates()
-    return [
-        _said(v) for v in (distinct.sort_values() if pd.api.types.is_numeric_dtype(distinct) else distinct)
-    ]
+    return [_said(v) for v in (distinct.sort_values() if pd.api.types.is_numeric_dtype(distinct) else distinct)]

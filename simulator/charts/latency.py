@@ -40,26 +40,28 @@ def latency_cdf(
         for label, values in series.items()
     ]
     lines = pd.concat(frames, ignore_index=True).dropna()
-    marks = pd.concat([
-        pd.DataFrame({"seconds": quantiles(v, np.array(MARKS)), "share": MARKS, "series": label, "mark": [f"p{p:.0%}"[:-1] for p in MARKS]})
-        for label, v in series.items()
-    ]).dropna()  # fmt: skip
+    marks = pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "seconds": quantiles(v, np.array(MARKS)),
+                    "share": MARKS,
+                    "series": label,
+                    "mark": [f"p{p:.0%}"[:-1] for p in MARKS],
+                }
+            )
+            for label, v in series.items()
+        ]
+    ).dropna()
     low, high = (lines["seconds"].min(), lines["seconds"].max()) if len(lines) else (0.0, 1.0)
     wide = low > 0 and high / low > 20
     x = alt.X(
         "seconds:Q",
         title=f"{name} [{unit}]",
-        scale=alt.Scale(
-            type="log" if wide else "linear", zero=alt.Undefined if wide else False, nice=not wide
-        ),
+        scale=alt.Scale(type="log" if wide else "linear", zero=alt.Undefined if wide else False, nice=not wide),
         axis=alt.Axis(format=",~r", values=ticks(low, high) if wide else alt.Undefined),
     )
-    y = alt.Y(
-        "share:Q",
-        title="share of completed requests",
-        axis=alt.Axis(format="%"),
-        scale=alt.Scale(domain=[0, 1]),
-    )
+    y = alt.Y("share:Q", title="share of completed requests", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1]))
     colour = alt.Color("series:N", sort=list(series), legend=alt.Legend() if len(series) > 1 else None)
     base = alt.Chart(lines).encode(x=x, y=y, color=colour)
     points = alt.Chart(marks).encode(
@@ -68,14 +70,9 @@ def latency_cdf(
         color=colour,
         tooltip=["series", "mark", alt.Tooltip("seconds:Q", format=",.4g", title=f"{name} [{unit}]")],
     )
-    layers = [
-        base.mark_line(interpolate="linear", clip=True),
-        points.mark_point(filled=True, size=45, opacity=1),
-    ]
+    layers = [base.mark_line(interpolate="linear", clip=True), points.mark_point(filled=True, size=45, opacity=1)]
     if len(series) == 1:
-        marks = marks.assign(
-            text=[f"{m} {s:.3g} {unit}" for m, s in zip(marks["mark"], marks["seconds"], strict=True)]
-        )
+        marks = marks.assign(text=[f"{m} {s:.3g} {unit}" for m, s in zip(marks["mark"], marks["seconds"], strict=True)])
         layers.append(alt.Chart(marks).mark_text(align="left", dx=7, dy=9).encode(x=x, y=y, text="text"))
     if limit is not None:
         rule = pd.DataFrame(
@@ -83,15 +80,11 @@ def latency_cdf(
         )
         place = np.log(limit / low) / np.log(high / low) if wide else (limit - low) / ((high - low) or 1.0)
         early = all(not q > limit for v in series.values() for q in quantiles(v, np.array([0.1])))
-        right = place > 0.78 or (
-            place > 0.25 and not early
-        )  # early: below the curves there is room to the right
+        right = place > 0.78 or (place > 0.25 and not early)  # early: below the curves there is room to the right
         layers.append(alt.Chart(rule).mark_rule(strokeDash=[5, 4], strokeWidth=2, color=LIMIT).encode(x=x))
         layers.append(
             alt.Chart(rule)
             .mark_text(align="right" if right else "left", dx=-6 if right else 6, color=LIMIT)
             .encode(x=x, y=y, text="text")
         )
-    return alt.layer(*layers).properties(
-        title=title(f"{name}: how many requests within a time", about), height=230
-    )
+    return alt.layer(*layers).properties(title=title(f"{name}: how many requests within a time", about), height=230)

@@ -21,11 +21,7 @@ def limit_rule(field: str, value: float, text: str, left: bool = False) -> Any:
 
 
 def place_rules(
-    field: str,
-    places: dict[str, float],
-    ends: tuple[float, float],
-    color: str | None = None,
-    log: bool = False,
+    field: str, places: dict[str, float], ends: tuple[float, float], color: str | None = None, log: bool = False
 ) -> Any:
     """Places on the x axis by what they are, each with a dashed line and its text, one under the other.
 
@@ -40,9 +36,7 @@ def place_rules(
         base = alt.Chart(pd.DataFrame({field: [value], "text": [text]})).encode(
             x=f"{field}:Q", y=alt.value(2 + 15 * row)
         )
-        words = base.mark_text(
-            align="right" if left else "left", dx=-5 if left else 5, dy=2, baseline="top", **colour
-        )
+        words = base.mark_text(align="right" if left else "left", dx=-5 if left else 5, dy=2, baseline="top", **colour)
         rule = base.mark_rule(strokeDash=DASH, strokeWidth=1.5, **colour).encode(y2=alt.value("height"))
         layers += [rule, words.encode(text="text:N")]
     return alt.layer(*layers)

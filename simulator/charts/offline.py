@@ -20,6 +20,4 @@ def interactive(chart: Any, dark: bool = False) -> Any:
     alt.JupyterChart.enable_offline()
     with alt.theme.enable("none"):
         # the look goes into the chart itself: the widget would put in that of the notebook, which may be another
-        return alt.JupyterChart(
-            chart.properties(config=alt.Config.from_dict(_config(dark))), embed_options=EMBED
-        )
+        return alt.JupyterChart(chart.properties(config=alt.Config.from_dict(_config(dark))), embed_options=EMBED)

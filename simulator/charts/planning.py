@@ -29,9 +29,7 @@ def ledger_bars(ledger: pd.DataFrame, about: str = "") -> Any:
     colours = {**ITEMS, "other": COLOURS[3]}
     found = [name for name in colours if name in set(rows["item"])]
     rows = rows.assign(
-        start=rows["time_s"] / seconds,
-        end=(rows["time_s"] + width) / seconds,
-        rank=rows["item"].map(found.index),
+        start=rows["time_s"] / seconds, end=(rows["time_s"] + width) / seconds, rank=rows["item"].map(found.index)
     )
     rows = rows.sort_values(["time_s", "rank"])
     rows["top"] = rows.groupby("time_s")["usd"].cumsum()
@@ -56,13 +54,7 @@ def ledger_bars(ledger: pd.DataFrame, about: str = "") -> Any:
 
 
 def _span(width_s: float) -> str:
-    return (
-        "hour"
-        if width_s == 3600
-        else f"{width_s / 3600:,.3g} h"
-        if width_s > 3600
-        else f"{width_s / 60:,.3g} min"
-    )
+    return "hour" if width_s == 3600 else f"{width_s / 3600:,.3g} h" if width_s > 3600 else f"{width_s / 60:,.3g} min"
 
 
 def pareto(designs: pd.DataFrame, name: str = "design", limit_s: float | None = None, about: str = "") -> Any:
@@ -73,20 +65,38 @@ def pareto(designs: pd.DataFrame, name: str = "design", limit_s: float | None = 
     )
     seen = [*rows["tpot_ms"], *([] if limit_s is None else [limit_s * 1e3])]
     values = ticks(min(seen) / 1.2, max(seen) * 1.2) if seen else []
-    chart = alt.Chart(rows).mark_point(filled=True, size=90, opacity=1).encode(
-        x=alt.X("usd_per_hour:Q", title="cost [USD/hour]", scale=alt.Scale(zero=False, padding=20)),
-        y=alt.Y("tpot_ms:Q", title="TPOT p99 in the search world [ms]", scale=alt.Scale(type="log", padding=14, nice=False), axis=alt.Axis(format=",~r", values=values)),
-        color=alt.Color("front:N", scale=alt.Scale(domain=["on the Pareto front", "beaten"], range=[COLOURS[0], COLOURS[7]])),
-        shape=alt.Shape("best:N", scale=alt.Scale(domain=["the plan", "other"], range=["diamond", "circle"])),
-        tooltip=[name, "status", alt.Tooltip("usd_per_hour:Q", format=",.2f", title="USD/hour"), alt.Tooltip("tpot_ms:Q", format=",.1f", title="TPOT p99 [ms]")],
-    ).transform_calculate(best="datum.status == 'best' ? 'the plan' : 'other'")  # fmt: skip
+    chart = (
+        alt.Chart(rows)
+        .mark_point(filled=True, size=90, opacity=1)
+        .encode(
+            x=alt.X("usd_per_hour:Q", title="cost [USD/hour]", scale=alt.Scale(zero=False, padding=20)),
+            y=alt.Y(
+                "tpot_ms:Q",
+                title="TPOT p99 in the search world [ms]",
+                scale=alt.Scale(type="log", padding=14, nice=False),
+                axis=alt.Axis(format=",~r", values=values),
+            ),
+            color=alt.Color(
+                "front:N", scale=alt.Scale(domain=["on the Pareto front", "beaten"], range=[COLOURS[0], COLOURS[7]])
+            ),
+            shape=alt.Shape("best:N", scale=alt.Scale(domain=["the plan", "other"], range=["diamond", "circle"])),
+            tooltip=[
+                name,
+                "status",
+                alt.Tooltip("usd_per_hour:Q", format=",.2f", title="USD/hour"),
+                alt.Tooltip("tpot_ms:Q", format=",.1f", title="TPOT p99 [ms]"),
+            ],
+        )
+        .transform_calculate(best="datum.status == 'best' ? 'the plan' : 'other'")
+    )
     if limit_s is not None:
         chart = chart + limit_rule("tpot_ms", limit_s * 1e3, f"SLO {number(limit_s * 1e3)} ms")
     return chart.properties(title=title("Cost against latency", about))
 
 
 def tornado(table: pd.DataFrame, what: str, about: str = "") -> Any:
-    """How far each field moves an answer: columns field, low, high, at_low, at_high, base, unit; the field's value stands at each end."""
+    """How far each field moves an answer: columns field, low, high, at_low, at_high, base, unit; the field's value
+    stands at each end."""
     unit = str(table["unit"].iloc[0]) if len(table) else ""
     top = float(table[["at_low", "at_high", "base"]].max().max()) if len(table) else 0.0
     scale, unit = seconds(top) if unit == "s" else (1.0, unit)
@@ -95,36 +105,44 @@ def tornado(table: pd.DataFrame, what: str, about: str = "") -> Any:
         ends = {side: r[f"at_{side}"] * scale for side in ("low", "high")}
         left = "low" if ends["low"] <= ends["high"] else "high"
         rows += [
-            {"field": r["field"], "from": r["base"] * scale, "to": to, "said": _said(r[side]), "value": f"{r['field']} = {r[side]}", "side": side,
-             "left": side == left}
+            {
+                "field": r["field"],
+                "from": r["base"] * scale,
+                "to": to,
+                "said": _said(r[side]),
+                "value": f"{r['field']} = {r[side]}",
+                "side": side,
+                "left": side == left,
+            }
             for side, to in ends.items()
-        ]  # fmt: skip
+        ]
     frame, order = pd.DataFrame(rows), table["field"].tolist()
     y = alt.Y("field:N", sort=order, title=None)
-    span = (
-        [float(frame[["from", "to"]].min().min()), float(frame[["from", "to"]].max().max())]
-        if rows
-        else [0.0, 1.0]
-    )
+    span = [float(frame[["from", "to"]].min().min()), float(frame[["from", "to"]].max().max())] if rows else [0.0, 1.0]
     room = 0.12 * ((span[1] - span[0]) or abs(span[1]) or 1.0)
     around = alt.Scale(domain=[span[0] - room, span[1] + room], nice=False, zero=False)
     x = alt.X("from:Q", title=f"{what} [{unit}]", scale=around, axis=alt.Axis(format=",~r", tickCount=6))
-    bars = alt.Chart(frame).mark_bar(height=18).encode(
-        y=y, x=x, x2="to:Q",
-        color=alt.Color("side:N", scale=alt.Scale(domain=["low", "high"], range=[COLOURS[4], COLOURS[1]])),
-        tooltip=["value", alt.Tooltip("to:Q", format=",.4g", title=f"{what} [{unit}]")],
-    )  # fmt: skip
+    bars = (
+        alt.Chart(frame)
+        .mark_bar(height=18)
+        .encode(
+            y=y,
+            x=x,
+            x2="to:Q",
+            color=alt.Color("side:N", scale=alt.Scale(domain=["low", "high"], range=[COLOURS[4], COLOURS[1]])),
+            tooltip=["value", alt.Tooltip("to:Q", format=",.4g", title=f"{what} [{unit}]")],
+        )
+    )
     if not rows:
         return bars.properties(title=title("What moves the answer", about), height=alt.Step(34))
     base = alt.Chart(frame.iloc[:1]).mark_rule().encode(x="from:Q")
     texts = [
-        alt.Chart(frame[frame["left"] == left]).mark_text(align="right" if left else "left", dx=-5 if left else 5, fontSize=10)
+        alt.Chart(frame[frame["left"] == left])
+        .mark_text(align="right" if left else "left", dx=-5 if left else 5, fontSize=10)
         .encode(y=y, x="to:Q", text="said:N")
         for left in (True, False)
-    ]  # fmt: skip
-    return alt.layer(bars, base, *texts).properties(
-        title=title("What moves the answer", about), height=alt.Step(34)
-    )
+    ]
+    return alt.layer(bars, base, *texts).properties(title=title("What moves the answer", about), height=alt.Step(34))
 
 
 def _said(value: Any) -> str:

@@ -1,8 +1,8 @@
 """One look for all charts, light and dark, and drawn without a network.
 
-Colours are those of Okabe and Ito (2008), told apart by the colour blind. A chart in a notebook is Vega-Lite for the Vega that
-JupyterLab carries (it knows version 5, whose language these charts keep to), and a picture for everything else: nothing is
-loaded from elsewhere.
+Colours are those of Okabe and Ito (2008), told apart by the colour blind. A chart in a notebook is Vega-Lite for the
+Vega that JupyterLab carries (it knows version 5, whose language these charts keep to), and a picture for everything
+else: nothing is loaded from elsewhere.
 """
 
 from pathlib import Path
@@ -27,24 +27,36 @@ EMBED = {
 
 def _config(dark: bool) -> dict[str, Any]:
     ink, faint, paper = ("#e6e6e6", "#44484f", "#16181c") if dark else ("#222222", "#e3e5e8", "#ffffff")
-    text = {
-        "labelColor": ink,
-        "titleColor": ink,
-        "labelFontSize": 11,
-        "titleFontSize": 12,
-        "titleFontWeight": "normal",
-    }
+    text = {"labelColor": ink, "titleColor": ink, "labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal"}
     return {
-        "background": paper, "font": "DejaVu Sans, Segoe UI, Helvetica, Arial, sans-serif",
+        "background": paper,
+        "font": "DejaVu Sans, Segoe UI, Helvetica, Arial, sans-serif",
         "view": {"stroke": None, "continuousWidth": WIDTH, "continuousHeight": 240},
         "axis": {**text, "gridColor": faint, "domainColor": faint, "tickColor": faint, "labelLimit": 260},
-        "legend": {**text, "orient": "top", "title": None, "labelLimit": 320, "symbolStrokeWidth": 3,
-                   "symbolBaseFillColor": ink, "symbolBaseStrokeColor": ink},
+        "legend": {
+            **text,
+            "orient": "top",
+            "title": None,
+            "labelLimit": 320,
+            "symbolStrokeWidth": 3,
+            "symbolBaseFillColor": ink,
+            "symbolBaseStrokeColor": ink,
+        },
         "header": text,
-        "title": {"color": ink, "subtitleColor": ink, "anchor": "start", "fontSize": 14, "subtitleFontSize": 11, "offset": 8},
-        "range": {"category": list(SERIES)}, "line": {"strokeWidth": 2},
-        "text": {"color": ink, "fontSize": 11}, "rule": {"color": ink}, "mark": {"color": COLOURS[0]},
-    }  # fmt: skip
+        "title": {
+            "color": ink,
+            "subtitleColor": ink,
+            "anchor": "start",
+            "fontSize": 14,
+            "subtitleFontSize": 11,
+            "offset": 8,
+        },
+        "range": {"category": list(SERIES)},
+        "line": {"strokeWidth": 2},
+        "text": {"color": ink, "fontSize": 11},
+        "rule": {"color": ink},
+        "mark": {"color": COLOURS[0]},
+    }
 
 
 def enable(dark: bool = False) -> None:
@@ -60,10 +72,7 @@ def _drawn(found: dict[str, Any], **_: Any) -> dict[str, Any]:
     import vl_convert
 
     return {
-        "application/vnd.vegalite.v5+json": {
-            **found,
-            "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
-        },
+        "application/vnd.vegalite.v5+json": {**found, "$schema": "https://vega.github.io/schema/vega-lite/v5.json"},
         "image/svg+xml": vl_convert.vegalite_to_svg(found),
         "text/plain": "chart",
     }
@@ -76,9 +85,7 @@ def title(text: str, about: str = "") -> alt.TitleParams:
 
 def signed(chart: Any, text: str) -> Any:
     """``chart`` with ``text`` in its lower right corner, such as `Result.stamp`: what it was made from."""
-    corner = alt.TitleParams(
-        text, orient="bottom", anchor="end", fontSize=9, fontWeight="normal", offset=6, color=GREY
-    )
+    corner = alt.TitleParams(text, orient="bottom", anchor="end", fontSize=9, fontWeight="normal", offset=6, color=GREY)
     # legends stay with the chart, under its title
     inside: Any = dict.fromkeys(("color", "shape", "strokeDash", "opacity", "size"), "independent")
     return alt.concat(chart).resolve_legend(**inside).properties(title=corner)
@@ -88,10 +95,7 @@ def spec(chart: Any, dark: bool = False) -> dict[str, Any]:
     """The chart as Vega-Lite, with this look."""
     with alt.theme.enable("none"):
         out = chart.to_dict()
-    return {
-        **out,
-        "config": {**_config(dark), **{k: v for k, v in out.get("config", {}).items() if k != "view"}},
-    }
+    return {**out, "config": {**_config(dark), **{k: v for k, v in out.get("config", {}).items() if k != "view"}}}
 
 
 def to_svg(chart: Any, dark: bool = False) -> str:

@@ -10,15 +10,14 @@ from simulator.charts.theme import LIMIT, title
 
 POINTS = 240  # windows over the whole time
 PANELS = {
-    "requests/s": "arrivals [request/s]", "requests": "requests", "share": "share", "replicas": "replicas", "within SLO": "within SLO",
-}  # fmt: skip
+    "requests/s": "arrivals [request/s]",
+    "requests": "requests",
+    "share": "share",
+    "replicas": "replicas",
+    "within SLO": "within SLO",
+}
 HEIGHTS = {"requests": 110, "replicas": 60}  # [px]
-UNITS = (
-    (86_400.0 * 2, 86_400.0, "days"),
-    (7200.0, 3600.0, "hours"),
-    (240.0, 60.0, "minutes"),
-    (0.0, 1.0, "s"),
-)
+UNITS = ((86_400.0 * 2, 86_400.0, "days"), (7200.0, 3600.0, "hours"), (240.0, 60.0, "minutes"), (0.0, 1.0, "s"))
 
 
 def _clock(horizon_s: float) -> tuple[float, str]:
@@ -35,10 +34,7 @@ def series(requests: pd.DataFrame, table: pd.DataFrame, good: np.ndarray, horizo
     count = max(1, int(horizon_s / width))  # a last window that is cut short would look like a fall
     edges = np.arange(count + 1) * width
     start = edges[:-1]
-    arrival, end = (
-        requests["arrival_s"].to_numpy(),
-        np.sort(np.nan_to_num(requests["end_s"].to_numpy(), nan=np.inf)),
-    )
+    arrival, end = (requests["arrival_s"].to_numpy(), np.sort(np.nan_to_num(requests["end_s"].to_numpy(), nan=np.inf)))
     arrival, good = arrival[arrival < edges[-1]], good[arrival < edges[-1]]
     table = table[table["window_s"] < edges[-1]]
     arrived = np.histogram(arrival, edges)[0]
@@ -46,22 +42,29 @@ def series(requests: pd.DataFrame, table: pd.DataFrame, good: np.ndarray, horizo
     window = np.minimum((table["window_s"].to_numpy() // width).astype(int), count - 1)
     steps = np.bincount(window, table["steps"], minlength=count)
     mean = {
-        name: np.divide(np.bincount(window, table[name] * table["steps"], minlength=count), steps, out=np.full(count, np.nan), where=steps > 0)
+        name: np.divide(
+            np.bincount(window, table[name] * table["steps"], minlength=count),
+            steps,
+            out=np.full(count, np.nan),
+            where=steps > 0,
+        )
         for name in ("running_mean", "waiting_mean", "kv_mean")
-    }  # fmt: skip
+    }
     replicas = max(1, len(table[["deployment", "replica"]].drop_duplicates()))
     busy = np.bincount(window, table["busy_s"], minlength=count) / (width * replicas)
     place = np.minimum((arrival // width).astype(int), count - 1)
     fine = np.bincount(place, good, minlength=count) / np.where(arrived > 0, arrived, np.nan)
     found = (
-        ("requests/s", "arriving", arrived / width), ("requests", "in the system", present),
-        ("requests", "running, a replica", mean["running_mean"]), ("requests", "waiting, a replica", mean["waiting_mean"]),
-        ("share", "KV cache in use", mean["kv_mean"]), ("share", "replicas at work", np.minimum(busy, 1.0)),
+        ("requests/s", "arriving", arrived / width),
+        ("requests", "in the system", present),
+        ("requests", "running, a replica", mean["running_mean"]),
+        ("requests", "waiting, a replica", mean["waiting_mean"]),
+        ("share", "KV cache in use", mean["kv_mean"]),
+        ("share", "replicas at work", np.minimum(busy, 1.0)),
         ("within SLO", "within SLO", fine),
-    )  # fmt: skip
+    )
     return pd.concat(
-        [pd.DataFrame({"start_s": start, "panel": p, "measure": m, "value": v}) for p, m, v in found],
-        ignore_index=True,
+        [pd.DataFrame({"start_s": start, "panel": p, "measure": m, "value": v}) for p, m, v in found], ignore_index=True
     ).dropna()
 
 
@@ -80,9 +83,7 @@ def replicas_over_time(instances: pd.DataFrame, edges: np.ndarray) -> pd.DataFra
         np.maximum.at(most, window[inside], level[inside])
         parts.append(pd.DataFrame({"start_s": edges[:-1], "deployment": deployment, "value": most}))
     return (
-        pd.concat(parts, ignore_index=True)
-        if parts
-        else pd.DataFrame({"start_s": [], "deployment": [], "value": []})
+        pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"start_s": [], "deployment": [], "value": []})
     )
 
 
@@ -103,14 +104,20 @@ def _up(instances: pd.DataFrame | None, long: pd.DataFrame, horizon_s: float) ->
 
 
 def timeline(
-    requests: pd.DataFrame, table: pd.DataFrame, good: np.ndarray, target: float = 0.99,
-    worst: tuple[float, float] | None = None, about: str = "", instances: pd.DataFrame | None = None, brush: bool = False,
-) -> Any:  # fmt: skip
+    requests: pd.DataFrame,
+    table: pd.DataFrame,
+    good: np.ndarray,
+    target: float = 0.99,
+    worst: tuple[float, float] | None = None,
+    about: str = "",
+    instances: pd.DataFrame | None = None,
+    brush: bool = False,
+) -> Any:
     """Panels over time; ``worst`` is the start and length [s] of the window that met the SLO least.
 
     ``instances``, a table of the records, adds how many replicas are paid for (they load before they serve) where that
-    changes or is more than one. With ``brush``, dragging over the first panel, the arrivals, zooms all others to that time;
-    a double click shows all again.
+    changes or is more than one. With ``brush``, dragging over the first panel, the arrivals, zooms all others to that
+    time; a double click shows all again.
     """
     horizon_s = float(np.nanmax([requests["arrival_s"].max(), requests["end_s"].max(), 1.0]))
     unit, name = _clock(horizon_s)
@@ -125,12 +132,15 @@ def timeline(
         scale = alt.Scale(domain=[0, horizon_s / unit], nice=False)
         if chosen is not None and not first:
             scale = alt.Scale(domain=chosen, nice=False)
-        x = alt.X("time:Q", title=f"time [{name}]" if last or first else None, scale=scale, axis=alt.Axis(labels=last or first, ticks=last or first))  # fmt: skip
+        x = alt.X(
+            "time:Q",
+            title=f"time [{name}]" if last or first else None,
+            scale=scale,
+            axis=alt.Axis(labels=last or first, ticks=last or first),
+        )
         chart = _panel(long[long["panel"] == panel], panel, x, target, clip=brush and not first)
         if worst is not None and np.isfinite(worst[0]):
-            band = pd.DataFrame(
-                {"from": [worst[0] / unit], "to": [min(worst[0] + worst[1], horizon_s) / unit]}
-            )
+            band = pd.DataFrame({"from": [worst[0] / unit], "to": [min(worst[0] + worst[1], horizon_s) / unit]})
             shade = alt.Chart(band).mark_rect(opacity=0.15, color=LIMIT, clip=brush)
             chart = shade.encode(x=alt.X("from:Q", scale=scale), x2="to:Q") + chart
         if first:
@@ -142,11 +152,7 @@ def timeline(
         panels.append(chart.properties(height=HEIGHTS.get(panel, 90), width=520))
     words = "Over time" + (", the worst window shaded" if worst is not None else "")
     words += "; drag over the arrivals to zoom" if brush else ""
-    return (
-        alt.vconcat(*panels, spacing=8)
-        .resolve_scale(color="independent")
-        .properties(title=title(words, about))
-    )
+    return alt.vconcat(*panels, spacing=8).resolve_scale(color="independent").properties(title=title(words, about))
 
 
 def _panel(rows: pd.DataFrame, panel: str, x: alt.X, target: float, clip: bool) -> Any:
@@ -160,14 +166,10 @@ def _panel(rows: pd.DataFrame, panel: str, x: alt.X, target: float, clip: bool) 
     y = alt.Y("value:Q", title=PANELS[panel], axis=marks, scale=scale)
     several = rows["measure"].nunique() > 1
     colour = alt.Color(
-        "measure:N",
-        sort=list(rows["measure"].unique()),
-        legend=alt.Legend(orient="right") if several else None,
+        "measure:N", sort=list(rows["measure"].unique()), legend=alt.Legend(orient="right") if several else None
     )
     chart = (
-        alt.Chart(rows)
-        .mark_line(strokeWidth=1.6, interpolate="step-after", clip=clip)
-        .encode(x=x, y=y, color=colour)
+        alt.Chart(rows).mark_line(strokeWidth=1.6, interpolate="step-after", clip=clip).encode(x=x, y=y, color=colour)
     )
     if last:
         rule = pd.DataFrame({"value": [target]})

@@ -4,14 +4,24 @@ import math
 
 LATENCIES = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "e2el": "E2EL", "normalised": "normalised latency"}
 NAMES = {
-    "attainment": ("share within SLO", ""), "worst_window": ("share within SLO, worst window", ""), "margin": ("margin to the SLO", ""),
-    "duty_cycle": ("GPU duty cycle", ""), "rate_rps": ("load", "request/s"), "throughput_rps": ("throughput", "request/s"),
-    "throughput_tok_s": ("throughput, output", "token/s"), "goodput_rps": ("goodput", "request/s"), "usd_per_hour": ("cost", "USD/hour"),
-    "usd_per_1m_output_tokens": ("cost of output", "USD/1M token"), "usd_per_request": ("cost of a request", "USD"),
+    "attainment": ("share within SLO", ""),
+    "worst_window": ("share within SLO, worst window", ""),
+    "margin": ("margin to the SLO", ""),
+    "duty_cycle": ("GPU duty cycle", ""),
+    "rate_rps": ("load", "request/s"),
+    "throughput_rps": ("throughput", "request/s"),
+    "throughput_tok_s": ("throughput, output", "token/s"),
+    "goodput_rps": ("goodput", "request/s"),
+    "usd_per_hour": ("cost", "USD/hour"),
+    "usd_per_1m_output_tokens": ("cost of output", "USD/1M token"),
+    "usd_per_request": ("cost of a request", "USD"),
     "usd_per_1m_output_tokens_within_slo": ("cost of output within SLO", "USD/1M token"),
-    "traffic": ("traffic, times the scenario's", ""), "max_num_batched_tokens": ("max_num_batched_tokens", "token"),
-    "max_model_len": ("max_model_len", "token"), "block_size": ("block_size", "token"), "gpu": ("GPU", ""),
-}  # fmt: skip
+    "traffic": ("traffic, times the scenario's", ""),
+    "max_num_batched_tokens": ("max_num_batched_tokens", "token"),
+    "max_model_len": ("max_model_len", "token"),
+    "block_size": ("block_size", "token"),
+    "gpu": ("GPU", ""),
+}
 SHARES = ("attainment", "worst_window", "margin", "duty_cycle")  # shown in per cent
 
 
@@ -64,7 +74,8 @@ def seconds(top: float) -> tuple[float, str]:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Round numbers between ``low`` and ``high``, both positive, for a logarithmic axis: four or more where there are as many.
+    """Round numbers between ``low`` and ``high``, both positive, for a logarithmic axis: four or more where there are
+    as many.
 
     >>> ticks(13.0, 440.0)
     [20.0, 50.0, 100.0, 200.0]

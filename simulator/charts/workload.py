@@ -23,13 +23,15 @@ def rate_over_time(arrivals: Mapping[str, np.ndarray], about: str = "") -> Any:
         for label, a in arrivals.items()
     ]
     return (
-        alt.Chart(pd.concat(rows)).mark_line(strokeWidth=1.5, interpolate="step-after")
+        alt.Chart(pd.concat(rows))
+        .mark_line(strokeWidth=1.5, interpolate="step-after")
         .encode(
-            x=alt.X("time:Q", title=f"time [{name}]", scale=alt.Scale(nice=False)), y=alt.Y("rate:Q", title="arrivals [request/s]"),
+            x=alt.X("time:Q", title=f"time [{name}]", scale=alt.Scale(nice=False)),
+            y=alt.Y("rate:Q", title="arrivals [request/s]"),
             color=alt.Color("series:N", sort=list(arrivals), legend=alt.Legend() if len(arrivals) > 1 else None),
         )
         .properties(title=title(f"Arrivals, means of {width:g} s", about), height=200)
-    )  # fmt: skip
+    )
 
 
 def _ticks(parts: Iterable[Any]) -> Any:
@@ -42,19 +44,24 @@ def _ticks(parts: Iterable[Any]) -> Any:
 def length_cdf(lengths: Mapping[str, np.ndarray], name: str = "prompt", about: str = "") -> Any:
     """Share of requests up to a length [token], by series; the axis is logarithmic."""
     rows = [
-        pd.DataFrame({"tokens": quantiles(v.astype(float)), "share": LEVELS, "series": k})
-        for k, v in lengths.items()
+        pd.DataFrame({"tokens": quantiles(v.astype(float)), "share": LEVELS, "series": k}) for k, v in lengths.items()
     ]
     return (
-        alt.Chart(pd.concat(rows)).mark_line()
+        alt.Chart(pd.concat(rows))
+        .mark_line()
         .encode(
-            x=alt.X("tokens:Q", title=f"{name} length [token]", scale=alt.Scale(type="log", nice=False), axis=alt.Axis(format=",d", values=_ticks(v.astype(float) for v in lengths.values()))),
+            x=alt.X(
+                "tokens:Q",
+                title=f"{name} length [token]",
+                scale=alt.Scale(type="log", nice=False),
+                axis=alt.Axis(format=",d", values=_ticks(v.astype(float) for v in lengths.values())),
+            ),
             y=alt.Y("share:Q", title="share of requests", axis=alt.Axis(format="%")),
             color=alt.Color("series:N", sort=list(lengths), legend=alt.Legend() if len(lengths) > 1 else None),
             strokeDash=alt.StrokeDash("series:N", sort=list(lengths), legend=None),
         )
         .properties(title=title(f"{name.capitalize()} lengths", about), height=200)
-    )  # fmt: skip
+    )
 
 
 def dispersion(arrival_s: np.ndarray, widths_s: np.ndarray) -> np.ndarray:
@@ -77,9 +84,12 @@ def burstiness(arrivals: Mapping[str, np.ndarray], about: str = "") -> Any:
     """Index of dispersion of counts over the width of the window: how bursty at which scale; 1 is Poisson."""
     longest = max((float(a[-1]) for a in arrivals.values() if len(a)), default=20.0)
     widths = np.geomspace(0.1, max(longest / 20, 0.2), 40)
-    rows = pd.concat([
-        pd.DataFrame({"window": widths, "index": dispersion(a, widths), "series": label}) for label, a in arrivals.items()
-    ]).dropna()  # fmt: skip
+    rows = pd.concat(
+        [
+            pd.DataFrame({"window": widths, "index": dispersion(a, widths), "series": label})
+            for label, a in arrivals.items()
+        ]
+    ).dropna()
     x = alt.X(
         "window:Q",
         title="window [s]",

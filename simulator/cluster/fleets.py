@@ -79,7 +79,8 @@ class Fleets:
             part.advance(until)
 
     def arrives(self, row: int, at: float, deadline_s: float) -> None:
-        """Request ``row``, whose arrival was not known beforehand, arrives at ``at``; its client waits to ``deadline_s`` [s]."""
+        """Request ``row``, whose arrival was not known beforehand, arrives at ``at``; its client waits to
+        ``deadline_s`` [s]."""
         for part in self.parts:
             part.arrives(row, at, deadline_s)
 
@@ -95,9 +96,7 @@ class Fleets:
             code, which, reached = python["until_notice"](handles, until, BATCHES_PER_CALL)
         else:
             if self._handles is None:
-                self._handles = (
-                    np.stack([p.handle for p in self.parts]) if JIT else [p.fleet for p in self.parts]
-                )
+                self._handles = np.stack([p.handle for p in self.parts]) if JIT else [p.fleet for p in self.parts]
             code, which, reached = loop.until_notice(self._handles, until, BATCHES_PER_CALL)
         if code not in (loop.REACHED, loop.IDLE):
             self.parts[which].heed(code)

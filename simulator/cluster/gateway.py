@@ -28,12 +28,9 @@ class GatewayConfig(BaseModel):
 
     max_outstanding_per_pod: int | None = Field(default=None, ge=1, description="None: nothing is held back")
     order: Literal["fifo", "priority", "fair"] = Field(
-        default="fifo",
-        description="of those held: arrival, priority, or in turn by tenant, weighed by tokens",
+        default="fifo", description="of those held: arrival, priority, or in turn by tenant, weighed by tokens"
     )
-    max_waiting: int | None = Field(
-        default=None, ge=1, description="beyond that requests are rejected; None: any"
-    )
+    max_waiting: int | None = Field(default=None, ge=1, description="beyond that requests are rejected; None: any")
 
 
 class Held:
@@ -56,9 +53,7 @@ class Held:
         elif self._order == "fair":
             tenant = int(self._table.tenant[row])
             key = max(self._virtual, self._finish[tenant])
-            self._finish[tenant] = (
-                key + float(self._table.prompt_tokens[row]) + float(self._table.max_tokens[row])
-            )
+            self._finish[tenant] = key + float(self._table.prompt_tokens[row]) + float(self._table.max_tokens[row])
         self._count += 1
         heappush(self._heap, (key, self._count, row))
 
@@ -121,9 +116,7 @@ class Gateway:
 
     def _room(self, ready: np.ndarray) -> bool:
         most = self._config.max_outstanding_per_pod
-        return len(ready) > 0 and (
-            most is None or int(self._fleets.outstanding()[ready].sum()) < most * len(ready)
-        )
+        return len(ready) > 0 and (most is None or int(self._fleets.outstanding()[ready].sum()) < most * len(ready))
 
     def arrive(self, row: int, now: float) -> bool:
         """Request ``row`` comes at ``now`` [s], where the fleets stand; whether it waits here."""

@@ -120,9 +120,7 @@ class Cluster:
                 self._add(pool, 0.0, 0.0)
 
     def _add(self, pool: PoolConfig, now_s: float, ready_s: float) -> Node:
-        node = Node(
-            self._next, pool.name, pool.spec.name, pool.slots, 0, now_s, ready_s, ready_s, set(pool.images)
-        )
+        node = Node(self._next, pool.name, pool.spec.name, pool.slots, 0, now_s, ready_s, ready_s, set(pool.images))
         self.nodes[node.number] = node
         self._next += 1
         return node
@@ -134,9 +132,7 @@ class Cluster:
         """
         config = self.pools.get(pool)
         if config is None:
-            raise ServelabError(
-                f"pool: {pool!r} is not a pool{nearest(pool, self.pools)}; {', '.join(self.pools)} are"
-            )
+            raise ServelabError(f"pool: {pool!r} is not a pool{nearest(pool, self.pools)}; {', '.join(self.pools)} are")
         if self.count(pool) >= config.most_nodes:
             raise ServelabError(f"pool {pool!r}: no node beyond max_nodes={config.most_nodes}")
         self.last_added_s = now_s
@@ -156,11 +152,7 @@ class Cluster:
 
     def free_slots(self, gpu: str, now_s: float = math.inf) -> dict[int, int]:
         """Free GPUs of that name by node number, on nodes ready at ``now_s`` [s]; by default on all."""
-        return {
-            n.number: n.free
-            for n in self.nodes.values()
-            if n.gpu == gpu and n.ready_s <= now_s and not n.leaving
-        }
+        return {n.number: n.free for n in self.nodes.values() if n.gpu == gpu and n.ready_s <= now_s and not n.leaving}
 
     def place(self, pod: Pod, now_s: float) -> Placement | None:
         """Puts ``pod`` on nodes that are ready, or returns None and changes nothing."""
@@ -240,9 +232,7 @@ class Cluster:
 
 def check_fits(pod: Pod, pools: Sequence[PoolConfig]) -> None:
     """Raises ServelabError if no node of ``pools`` could ever take ``pod``, even with all pools grown and empty."""
-    has = "; ".join(
-        f"{p.name}: {p.slots} x {p.spec.name} a node, at most {p.most_nodes} nodes" for p in pools
-    )
+    has = "; ".join(f"{p.name}: {p.slots} x {p.spec.name} a node, at most {p.most_nodes} nodes" for p in pools)
     like = [pool for pool in pools if pool.spec.name == pod.gpu]
     who = f"deployment {pod.deployment!r}"
     if not like:

@@ -18,7 +18,18 @@ from simulator.cluster.supply import Supply
 from simulator.records import State
 
 PENDING, STARTING, READY, DRAINING, SLEEPING, GONE = range(6)
-COUNTERS = ("busy", "prefill_busy", "area", "prefill_tokens", "decode_tokens", "pairs", "decode_kv", "prefill_kv", "sampled", "steps")  # fmt: skip
+COUNTERS = (
+    "busy",
+    "prefill_busy",
+    "area",
+    "prefill_tokens",
+    "decode_tokens",
+    "pairs",
+    "decode_kv",
+    "prefill_kv",
+    "sampled",
+    "steps",
+)
 POLL_S = 1.0  # how often a draining pod is looked at
 
 
@@ -28,9 +39,7 @@ class RolloutConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     at_s: float = Field(ge=0, description="[s]")
-    max_surge: float = Field(
-        default=0.25, ge=0, description="pods above those wanted: below 1 a share, else a number"
-    )
+    max_surge: float = Field(default=0.25, ge=0, description="pods above those wanted: below 1 a share, else a number")
     max_unavailable: float = Field(default=0.25, ge=0, description="pods below those wanted, likewise")
 
     def surge(self, wanted: int) -> int:
@@ -169,9 +178,7 @@ class Pods:
             if not self._start_one(now):
                 break
         # unplaced ones go first, then those not ready, then the youngest, as a ReplicaSet chooses
-        for life in sorted(alive, key=lambda p: (p.state, -p.wanted_s, -p.slot))[
-            : max(len(alive) - self.wanted, 0)
-        ]:
+        for life in sorted(alive, key=lambda p: (p.state, -p.wanted_s, -p.slot))[: max(len(alive) - self.wanted, 0)]:
             self._stop(life, now)
 
     def _roll_on(self, alive: list[Life], old: list[Life], now: float) -> None:
@@ -209,16 +216,7 @@ class Pods:
     def _new(self, slot: int, now: float) -> Life:
         number = next(self._numbers)
         t = self._template
-        pod = Pod(
-            number,
-            t.deployment,
-            slot,
-            t.gpu,
-            t.tensor_parallel,
-            t.pipeline_parallel,
-            t.priority,
-            t.across_nodes,
-        )
+        pod = Pod(number, t.deployment, slot, t.gpu, t.tensor_parallel, t.pipeline_parallel, t.priority, t.across_nodes)
         life = Life(pod, slot, self._generation, PENDING, now)
         self.lives.append(life)
         self._there.append(life)
@@ -283,9 +281,12 @@ class Pods:
         image = self._config.image
         pulled_s = 0.0 if image in node.images else self._supply.pulled_s.get((life.node, image))
         steps = chain(
-            self._config, self._weights, has_image=pulled_s is not None, has_weights=life.node in self._read,
+            self._config,
+            self._weights,
+            has_image=pulled_s is not None,
+            has_weights=life.node in self._read,
             has_compiled=shared or on_node,
-        )  # fmt: skip
+        )
         if pulled_s is None:
             pull = sum(seconds for phase, seconds in steps if phase.startswith("image"))
             self._supply.pulled_s[life.node, image] = now + pull
@@ -317,11 +318,7 @@ class Pods:
         if now > 0:
             self._part.forget(life.slot)
         waited = now - life.wanted_s
-        why = (
-            f"pod {life.pod.number}, {waited:,.0f} s after it was wanted"
-            if now > 0
-            else "there from the start"
-        )
+        why = f"pod {life.pod.number}, {waited:,.0f} s after it was wanted" if now > 0 else "there from the start"
         self._note(now, "replica_ready", self.name, life.slot, why)
         self._opened(life.slot, True, now)
         self.reconcile(now)
@@ -349,11 +346,7 @@ class Pods:
         if left:
             self._part.kill(life.slot, now, int(State.FAILED))
             self._note(
-                now,
-                "requests_lost",
-                self.name,
-                life.slot,
-                f"{left} requests when pod {life.pod.number} was stopped",
+                now, "requests_lost", self.name, life.slot, f"{left} requests when pod {life.pod.number} was stopped"
             )
             self._noticed(self._part, now)
         asleep = sum(p.state == SLEEPING for p in self._there)
@@ -409,11 +402,6 @@ class Pods:
                 to_s = end_s if life.end_s is None else life.end_s
                 before = life.before or life.after
                 out.append(
-                    (
-                        life,
-                        life.held_s,
-                        max(to_s, life.held_s),
-                        {k: life.after[k] - before[k] for k in COUNTERS},
-                    )
+                    (life, life.held_s, max(to_s, life.held_s), {k: life.after[k] - before[k] for k in COUNTERS})
                 )
         return out

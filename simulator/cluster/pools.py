@@ -33,9 +33,7 @@ class PoolConfig(_Part):
 
     name: str = Field(min_length=1)
     gpu: str
-    gpus_per_node: int | None = Field(
-        default=None, ge=1, description="GPUs, or slices, of a node; null: the catalog's"
-    )
+    gpus_per_node: int | None = Field(default=None, ge=1, description="GPUs, or slices, of a node; null: the catalog's")
     nodes: int = Field(default=0, ge=0, description="there and ready from the start; at least min_nodes are")
     min_nodes: int = Field(default=0, ge=0, description="never removed below")
     max_nodes: int | None = Field(default=None, ge=0, description="null: as many as at the start")
@@ -44,9 +42,7 @@ class PoolConfig(_Part):
     provision_s: float = Field(default=120.0, ge=0, description="request to running machine [s]; assumption")
     driver_s: float = Field(default=30.0, ge=0, description="running machine to usable GPUs [s]; assumption")
     unavailable: tuple[Window, ...] = Field(default=(), description="when no new node can be had (sold out)")
-    reclaim: ReclaimConfig | None = Field(
-        default=None, description="its nodes are spot machines; null: they stay"
-    )
+    reclaim: ReclaimConfig | None = Field(default=None, description="its nodes are spot machines; null: they stay")
 
     @field_validator("gpu")
     @classmethod
@@ -112,9 +108,7 @@ class _Provisioner(_Part):
     )
     backoff_s: float = Field(default=300, ge=0, description="a pool is not grown after a failed request [s]")
     backoff_max_s: float = Field(default=1800, ge=0, description="backoff_s doubles up to it [s]")
-    backoff_reset_s: float = Field(
-        default=10_800, ge=0, description="so long without failure: first backoff [s]"
-    )
+    backoff_reset_s: float = Field(default=10_800, ge=0, description="so long without failure: first backoff [s]")
 
 
 class ClusterAutoscalerConfig(_Provisioner):
@@ -122,9 +116,7 @@ class ClusterAutoscalerConfig(_Provisioner):
 
     kind: Literal["cluster_autoscaler"] = "cluster_autoscaler"
     scan_interval_s: float = Field(default=10, gt=0, description="between looks at the pending pods [s]")
-    unneeded_time_s: float = Field(
-        default=600, ge=0, description="a node is unneeded so long before it goes [s]"
-    )
+    unneeded_time_s: float = Field(default=600, ge=0, description="a node is unneeded so long before it goes [s]")
     utilization_threshold: float = Field(
         default=0.5, ge=0, le=1, description="share of used GPUs under which a node counts as underused"
     )
@@ -141,13 +133,9 @@ class KarpenterConfig(_Provisioner):
     """
 
     kind: Literal["karpenter"] = "karpenter"
-    batch_idle_s: float = Field(
-        default=1, ge=0, description="a batch ends after so long without a new pod [s]"
-    )
+    batch_idle_s: float = Field(default=1, ge=0, description="a batch ends after so long without a new pod [s]")
     batch_max_s: float = Field(default=10, ge=0, description="and at the latest so long after its first [s]")
-    consolidate_after_s: float = Field(
-        default=0, ge=0, description="a node is empty so long before it goes [s]"
-    )
+    consolidate_after_s: float = Field(default=0, ge=0, description="a node is empty so long before it goes [s]")
     sold_out_known: bool = True
     backoff_s: float = Field(default=180, ge=0, description="a pool is not grown after a failed request [s]")
     backoff_max_s: float = Field(default=180, ge=0, description="backoff_s doubles up to it [s]")

@@ -13,12 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from simulator.cluster.nodes import Backoff, Cluster, Node, Pod, choose
-from simulator.cluster.pools import (
-    ClusterAutoscalerConfig,
-    KarpenterConfig,
-    NoProvisionerConfig,
-    PoolConfig,
-)
+from simulator.cluster.pools import ClusterAutoscalerConfig, KarpenterConfig, NoProvisionerConfig, PoolConfig
 
 NEW = 10**9  # trial nodes are numbered from here: after all others, in the order they are added
 
@@ -169,9 +164,7 @@ class _Option:
         return -max(p.priority for p in self.pools), usd, (slots - used) / max(slots, 1)
 
 
-def _pack(
-    waiting: Sequence[Pod], room: Mapping[int, int], pools: list[PoolConfig], left: Mapping[str, int]
-) -> _Option:
+def _pack(waiting: Sequence[Pod], room: Mapping[int, int], pools: list[PoolConfig], left: Mapping[str, int]) -> _Option:
     """``waiting`` on new nodes of ``pools``, beside what is free; the first pool that has nodes left is grown."""
     option = _Option(pools, dict(room))
     for pod in waiting:

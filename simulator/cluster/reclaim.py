@@ -15,7 +15,5 @@ class ReclaimConfig(BaseModel):
     mean_hours: float = Field(gt=0, description="from the start of a machine to its reclaim, on average [h]")
     notice_s: float = Field(ge=0, description="from the notice to the end of the machine [s]")
     keep: int = Field(
-        default=0,
-        ge=0,
-        description="the first so many are not reclaimed: those bought on demand or committed",
+        default=0, ge=0, description="the first so many are not reclaimed: those bought on demand or committed"
     )

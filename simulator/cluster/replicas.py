@@ -22,24 +22,14 @@ class Replicas:
     known beforehand calls ``expect`` once and then only ``advance``. Both give the same records.
     """
 
-    def __init__(
-        self, fleet: Fleet, step_seconds: StepSeconds | None = None, name: str = "", width: int = 1
-    ) -> None:
+    def __init__(self, fleet: Fleet, step_seconds: StepSeconds | None = None, name: str = "", width: int = 1) -> None:
         self.fleet, self.name, self.width = fleet, name, width
         self.shared = bool(fleet.config[0].share > 1 or fleet.config[0].lockstep > 1)
         self.handle = handle(fleet)
         self._unfinished = fleet.replica["unfinished"].view(np.ndarray)
         self._by_pod = {
             name: fleet.replica[name].view(np.ndarray).reshape(-1, width)
-            for name in (
-                "unfinished",
-                "started",
-                "running",
-                "queued_tokens",
-                "unhashed",
-                "cached",
-                "reserved",
-            )
+            for name in ("unfinished", "started", "running", "queued_tokens", "unhashed", "cached", "reserved")
         }
         plain = fleet.requests.view(np.ndarray)  # a record array is slow to reach into
         self._state, self._arrival, self._deadline = plain["state"], plain["arrival"], plain["deadline"]
@@ -97,14 +87,13 @@ class Replicas:
         if self.python_loop is None:
             code = loop.advance(self.handle, until, BATCHES_PER_CALL)
         else:
-            code = self.python_loop["advance"](
-                python_handle(self.fleet, self.handle), until, BATCHES_PER_CALL
-            )
+            code = self.python_loop["advance"](python_handle(self.fleet, self.handle), until, BATCHES_PER_CALL)
         self.heed(code)
         return code
 
     def heed(self, code: int) -> None:
-        """Do what a loop that came back with ``code`` asks for: room in the logs. Raises RuntimeError where it is stuck."""
+        """Do what a loop that came back with ``code`` asks for: room in the logs. Raises RuntimeError where it is
+        stuck."""
         if code == loop.STUCK:
             raise RuntimeError(
                 "the scheduler cannot plan any waiting request: a fault of the simulator, please report it"
@@ -125,7 +114,8 @@ class Replicas:
             code = self._call(until)
 
     def arrives(self, row: int, at: float, deadline_s: float) -> None:
-        """Request ``row``, whose arrival was not known beforehand, arrives at ``at``; its client waits to ``deadline_s`` [s]."""
+        """Request ``row``, whose arrival was not known beforehand, arrives at ``at``; its client waits to
+        ``deadline_s`` [s]."""
         self._arrival[row], self._deadline[row] = at, deadline_s
 
     def noticed(self) -> list[tuple[int, State]]:
@@ -135,9 +125,7 @@ class Replicas:
             return []
         self.fleet.log[3] = 0
         rows = self.fleet.noticed[:count]
-        return [
-            (row, State(state)) for row, state in zip(rows.tolist(), self._state[rows].tolist(), strict=True)
-        ]
+        return [(row, State(state)) for row, state in zip(rows.tolist(), self._state[rows].tolist(), strict=True)]
 
     def push(self, row: int, pod: int) -> bool:
         """Request ``row`` arrives at ``pod`` now (the fleet stands at its arrival); False if rejected.
@@ -205,10 +193,20 @@ class Replicas:
         out["request_id"][:] = np.arange(len(q))
         out["deployment"][:] = np.where(q["replica"] >= 0, deployment, -1)
         out["replica"][:] = q["replica"] // self.width
-        for column, name in (("state", "state"), ("arrival_s", "arrival"), ("llm_arrival_s", "arrival"),
-                             ("engine_s", "ready"), ("scheduled_s", "scheduled"), ("first_token_s", "first"),
-                             ("llm_first_token_s", "first"), ("llm_end_s", "end"), ("end_s", "end"), ("prompt_tokens", "prompt"), ("generated_tokens", "out"),
-                             ("preemptions", "preempted")):  # fmt: skip
+        for column, name in (
+            ("state", "state"),
+            ("arrival_s", "arrival"),
+            ("llm_arrival_s", "arrival"),
+            ("engine_s", "ready"),
+            ("scheduled_s", "scheduled"),
+            ("first_token_s", "first"),
+            ("llm_first_token_s", "first"),
+            ("llm_end_s", "end"),
+            ("end_s", "end"),
+            ("prompt_tokens", "prompt"),
+            ("generated_tokens", "out"),
+            ("preemptions", "preempted"),
+        ):
             out[column][:] = q[name]
         gone_early = out["end_s"] < out["engine_s"]  # gave up before the API server was done with it
         out["engine_s"][gone_early] = np.nan

@@ -1,4 +1,5 @@
-"""Requests through the replicas of all deployments: one compiled pass, or SimPy where anything depends on their state."""
+"""Requests through the replicas of all deployments: one compiled pass, or SimPy where anything depends on their
+state."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,9 +20,7 @@ PATIENCE_S = 6 * 3600.0  # so long requests wait for pods that do not come, once
 SLICE_S = 0.1  # computing time between two looks at Ctrl-C and progress
 
 
-def in_one_pass(
-    fleets: Fleets, choices: np.ndarray, arrival_s: np.ndarray, progress: Progress
-) -> float | None:
+def in_one_pass(fleets: Fleets, choices: np.ndarray, arrival_s: np.ndarray, progress: Progress) -> float | None:
     """All replicas side by side in slices of simulated time, each about `SLICE_S` of computing.
 
     ``choices``: the pod of each request. Returns, after Ctrl-C, the simulated time [s] reached.
@@ -88,7 +87,8 @@ class Course:
         event.callbacks.append(lambda _: call(*args))  # type: ignore[union-attr]
 
     def busy(self, at_s: float | None = None) -> bool:
-        """Whether requests are to come or are being served, or wait and something may come of it by ``at_s`` (now) [s]."""
+        """Whether requests are to come or are being served, or wait and something may come of it by ``at_s`` (now)
+        [s]."""
         if self._clients.due() < inf or self.fleets.outstanding().any():
             self._served_s = self.now
             return True

@@ -34,9 +34,14 @@ class Scaling:
     """
 
     def __init__(
-        self, config: MetricsConfig, autoscaler: Autoscaler, pods: Pods, part: Replicas, clock: Any,
+        self,
+        config: MetricsConfig,
+        autoscaler: Autoscaler,
+        pods: Pods,
+        part: Replicas,
+        clock: Any,
         held: Callable[[], int],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._config, self._autoscaler, self._pods, self._part = config, autoscaler, pods, part
         self._clock, self._held = clock, held
         self._samples: deque[tuple[float, dict[int, dict[str, float]], dict[str, float]]] = deque()
@@ -51,9 +56,7 @@ class Scaling:
         """Requests, output tokens and busy seconds of each pod since the start."""
         c = self._part.fleet.replica
         width = self._part.width
-        tokens, busy = (
-            c[name].view(np.ndarray).reshape(-1, width).sum(axis=1) for name in ("sampled", "busy")
-        )
+        tokens, busy = (c[name].view(np.ndarray).reshape(-1, width).sum(axis=1) for name in ("sampled", "busy"))
         return np.stack([self.sent.astype(float), tokens.astype(float), busy])
 
     def _scrape(self, now: float) -> None:
@@ -63,8 +66,14 @@ class Scaling:
         if self._last is not None and now > self._last[0]:
             rates = (totals - self._last[1]) / (now - self._last[0])
         self._last = (now, totals)
-        columns = dict(concurrency=waiting + running, queue_depth=waiting, kv_use=kv, request_rate=rates[0],
-                       token_rate=rates[1], duty_cycle=np.minimum(rates[2], 1.0))  # fmt: skip
+        columns = dict(
+            concurrency=waiting + running,
+            queue_depth=waiting,
+            kv_use=kv,
+            request_rate=rates[0],
+            token_rate=rates[1],
+            duty_cycle=np.minimum(rates[2], 1.0),
+        )
         values = {}
         for life in self._pods.ready():
             found = {name: float(column[life.slot]) for name, column in columns.items()}
@@ -86,9 +95,7 @@ class Scaling:
         known = bool(samples) and samples[0][0] <= now - self._config.delay_s
         values, totals = (samples[0][1], samples[0][2]) if known else ({}, {})
         pods = tuple(
-            PodReading(
-                p.pod.number, p.wanted_s, p.ready_s is not None, p.ready_s, values.get(p.pod.number, {})
-            )
+            PodReading(p.pod.number, p.wanted_s, p.ready_s is not None, p.ready_s, values.get(p.pod.number, {}))
             for p in self._pods.alive()
         )
         return Reading(now, self._pods.wanted, pods, totals)

@@ -67,11 +67,7 @@ class Supply:
         check_fits(pod, self.cluster.config.pools)
 
     def request(
-        self,
-        pod: Pod,
-        now: float,
-        placed: Callable[[Placement, float], None],
-        evict: Callable[[Pod, float], None],
+        self, pod: Pod, now: float, placed: Callable[[Placement, float], None], evict: Callable[[Pod, float], None]
     ) -> None:
         """``pod`` wants GPUs; ``placed`` is called when it has them, ``evict`` with pods that must give way."""
         self.pending[pod.number] = _Pending(pod, now, placed, evict)
@@ -80,11 +76,7 @@ class Supply:
         if pod.number in self.pending:
             for victim in self.cluster.victims(pod, now):
                 self._note(
-                    now,
-                    "evicted",
-                    victim.deployment,
-                    victim.replica,
-                    f"for pod {pod.number} of {pod.deployment}",
+                    now, "evicted", victim.deployment, victim.replica, f"for pod {pod.number} of {pod.deployment}"
                 )
                 evict(victim, now)
             self._plan(now)
@@ -103,18 +95,14 @@ class Supply:
 
     def retry(self, now: float) -> None:
         """Place what waits, the highest priority first, then the oldest."""
-        for waiting in sorted(
-            self.pending.values(), key=lambda w: (-w.pod.priority, w.since_s, w.pod.number)
-        ):
+        for waiting in sorted(self.pending.values(), key=lambda w: (-w.pod.priority, w.since_s, w.pod.number)):
             place = self.cluster.place(waiting.pod, now)
             if place is not None:
                 del self.pending[waiting.pod.number]
                 self._since[waiting.pod.number] = now
                 waiting.placed(place, now)
         if self.pending:
-            self._fragments.append(
-                (now, max(self.cluster.fragmentation(w.pod.gpus) for w in self.pending.values()))
-            )
+            self._fragments.append((now, max(self.cluster.fragmentation(w.pod.gpus) for w in self.pending.values())))
 
     def runs_from_s(self, record: NodeRecord) -> float:
         """When the machine of a node ran, its GPU driver not yet installed [s]."""
@@ -143,9 +131,7 @@ class Supply:
 
     def _look(self, now: float) -> None:
         for node in give_up(self._config, self.cluster, now):
-            self._note(
-                now, "node_failed", "", -1, f"{node.pool}: no node after {now - node.created_s:,.0f} s"
-            )
+            self._note(now, "node_failed", "", -1, f"{node.pool}: no node after {now - node.created_s:,.0f} s")
             self.records[node.number].end_s = now
         for number in nodes_to_remove(self._config, self.cluster, now):
             node = self.cluster.nodes[number]
@@ -176,9 +162,7 @@ class Supply:
 
     def _add(self, now: float) -> None:
         self._planned = False
-        for pool, count in nodes_to_add(
-            self._config, [w.pod for w in self.pending.values()], self.cluster, now
-        ):
+        for pool, count in nodes_to_add(self._config, [w.pod for w in self.pending.values()], self.cluster, now):
             for _ in range(count):
                 node = self.cluster.add_node(pool, now)
                 self.records[node.number] = NodeRecord(node, now)

@@ -20,9 +20,9 @@ class Signals(NamedTuple):
 class View:
     """The fleets at the moment of one decision.
 
-    ``ready`` are the pods that may be chosen, rising; ``outstanding`` is the gateway's own count of what it has sent and
-    has not ended, which has no age. ``signals`` are scraped: they stand as of the first decision in each interval of
-    ``age_s`` [s] (0: always fresh).
+    ``ready`` are the pods that may be chosen, rising; ``outstanding`` is the gateway's own count of what it has sent
+    and has not ended, which has no age. ``signals`` are scraped: they stand as of the first decision in each interval
+    of ``age_s`` [s] (0: always fresh).
     """
 
     def __init__(self, fleets: Fleets, table: RequestTable, age_s: float = 0.0) -> None:

@@ -32,14 +32,19 @@ def find_api_price(model: str) -> ApiPrice:
     row = known.get(model) or short.get(model.lower())
     if row is None:
         raise ServelabError(
-            f"no API price for {model!r}{nearest(model, [*known, *short])}; those there are: {', '.join(sorted(known))}; or give "
+            f"no API price for {model!r}{nearest(model, [*known, *short])}; those there are: "
+            f"{', '.join(sorted(known))}; or give "
             "input_usd_per_1m_tokens and output_usd_per_1m_tokens of your own"
         )
     cached = row.get("cached_input_usd_per_1m_tokens")
     return ApiPrice(
-        row["model"], float(row["input_usd_per_1m_tokens"]), float(row["output_usd_per_1m_tokens"]),
-        float(cached) if cached else None, row["as_of"], row["source"],
-    )  # fmt: skip
+        row["model"],
+        float(row["input_usd_per_1m_tokens"]),
+        float(row["output_usd_per_1m_tokens"]),
+        float(cached) if cached else None,
+        row["as_of"],
+        row["source"],
+    )
 
 
 def api_cost_usd(input_tokens: float, cached_tokens: float, output_tokens: float, price: ApiPrice) -> float:
@@ -50,9 +55,7 @@ def api_cost_usd(input_tokens: float, cached_tokens: float, output_tokens: float
     >>> api_cost_usd(2e6, 1e6, 1e6, ApiPrice("m", 1.0, 4.0, None, "", ""))
     6.0
     """
-    cached = (
-        price.input_usd_per_1m if price.cached_input_usd_per_1m is None else price.cached_input_usd_per_1m
-    )
+    cached = price.input_usd_per_1m if price.cached_input_usd_per_1m is None else price.cached_input_usd_per_1m
     return (
         (input_tokens - cached_tokens) * price.input_usd_per_1m
         + cached_tokens * cached
@@ -65,15 +68,16 @@ def break_even(
 ) -> float | None:
     """The least volume above which ``own_usd(volume)`` stays below what the API charges, up to ``most``; None: never.
 
-    ``own_usd`` must not fall as the volume rises, and may rise in steps, a machine at a time: then the volume is that after the last
-    step that still costs more, however short the stretch is. Found by bisection to ``precision``, relative to ``most``.
+    ``own_usd`` must not fall as the volume rises, and may rise in steps, a machine at a time: then the volume is that
+    after the last step that still costs more, however short the stretch is. Found by bisection to ``precision``,
+    relative to ``most``.
 
     >>> round(break_even(lambda volume: 100.0, 2.0, 1000.0), 5)
     50.0
     >>> break_even(lambda volume: 3.0 * volume, 2.0, 1000.0) is None
     True
-    >>> round(break_even(lambda volume: 10.0 if volume <= 9.99 else 20.0, 2.0, 100.0), 5)  # 20 are dearer from 9.99 to 10 only
-    10.0
+    >>> round(break_even(lambda volume: 10.0 if volume <= 9.99 else 20.0, 2.0, 100.0), 5)  # 20 are dearer from 9.99 to
+    10 only 10.0
     """
 
     def last_loss(low: float, high: float) -> float | None:

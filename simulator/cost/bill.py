@@ -19,29 +19,26 @@ BILL = ["item", "quantity", "unit", "unit_price_usd", "usd", "source", "as_of"]
 HOURS_PER_MONTH, HOURS_PER_YEAR = 730.0, 8760.0
 
 COSTS = {
-    "usd": "bill of the run", "usd_per_hour": "per hour", "usd_per_month": "per month of 730 hours like this run",
-    "usd_per_year": "per year of 8,760 hours like this run", "usd_per_request": "per request",
+    "usd": "bill of the run",
+    "usd_per_hour": "per hour",
+    "usd_per_month": "per month of 730 hours like this run",
+    "usd_per_year": "per year of 8,760 hours like this run",
+    "usd_per_request": "per request",
     "usd_per_1m_output_tokens": "per 1M output tokens, prompts included",
     "usd_per_1m_total_tokens": "per 1M tokens, prompt and output (blended)",
     "usd_per_1m_output_tokens_within_slo": "per 1M output tokens within SLO",
     "usd_per_1k_requests": "per 1,000 requests",
     "usd_per_1m_input_tokens_by_gpu_time": "per 1M input tokens, bill split by GPU time of prefill",
     "usd_per_1m_output_tokens_by_gpu_time": "per 1M output tokens, bill split by GPU time of decode",
-}  # fmt: skip
+}
 
 
 def prices_of(result: Result, prices: PricesConfig | None = None) -> PricesConfig:
     """``prices``, or those of the result's scenario."""
-    return (
-        PricesConfig.model_validate_json(json.dumps(result.meta.get("prices") or {}))
-        if prices is None
-        else prices
-    )
+    return PricesConfig.model_validate_json(json.dumps(result.meta.get("prices") or {})) if prices is None else prices
 
 
-def bill(
-    result: Result, prices: PricesConfig | None = None, table: pd.DataFrame | None = None
-) -> pd.DataFrame:
+def bill(result: Result, prices: PricesConfig | None = None, table: pd.DataFrame | None = None) -> pd.DataFrame:
     """The run's bill, a row an item: item, quantity, unit, unit_price_usd [USD/unit], usd, source, as_of.
 
     ``prices`` is taken from the scenario, ``table`` from data/ and ``prices.file`` where not given. A GPU in
@@ -113,15 +110,12 @@ def known_cost(result: Result) -> tuple[pd.DataFrame | None, str]:
 
 
 def cost_summary(
-    result: Result,
-    prices: PricesConfig | None = None,
-    table: pd.DataFrame | None = None,
-    today: dt.date | None = None,
+    result: Result, prices: PricesConfig | None = None, table: pd.DataFrame | None = None, today: dt.date | None = None
 ) -> pd.DataFrame:
     """What the run cost: metric, value, unit, source, as_of, staleness_days (of the oldest price).
 
-    ``usd_per_hour`` is the bill over the time of the run, from 0: a run that is all peak makes a month that is all peak.
-    Tokens and requests are those of completed requests; ``within_slo`` counts the output tokens of good ones
+    ``usd_per_hour`` is the bill over the time of the run, from 0: a run that is all peak makes a month that is all
+    peak. Tokens and requests are those of completed requests; ``within_slo`` counts the output tokens of good ones
     only. ``by_gpu_time`` splits the bill by the GPU time of prefill and decode: the input price is of prompt tokens
     that were computed or found in the cache alike. A cost per nothing is infinite. ``today`` (default: the date of the
     call) dates the staleness.
@@ -142,11 +136,7 @@ def cost_summary(
         ("usd_per_1k_requests", per(usd, int(done.sum()), of=1e3), "USD/1k request"),
         ("usd_per_1m_output_tokens", per(usd, tokens, of=1e6), "USD/1M token"),
         ("usd_per_1m_total_tokens", per(usd, tokens + asked, of=1e6), "USD/1M token"),
-        (
-            "usd_per_1m_output_tokens_within_slo",
-            per(usd, int(output[result.good()].sum()), of=1e6),
-            "USD/1M token",
-        ),
+        ("usd_per_1m_output_tokens_within_slo", per(usd, int(output[result.good()].sum()), of=1e6), "USD/1M token"),
         ("usd_per_1m_input_tokens_by_gpu_time", per(usd * prefill, asked, of=1e6), "USD/1M token"),
         ("usd_per_1m_output_tokens_by_gpu_time", per(usd * (1 - prefill), tokens, of=1e6), "USD/1M token"),
     ]
@@ -154,9 +144,7 @@ def cost_summary(
     oldest = dates[0] if dates else ""
     source = "; ".join(dict.fromkeys(s for s in lines["source"] if s))
     out = pd.DataFrame(answers, columns=["metric", "value", "unit"])
-    return out.assign(
-        source=source, as_of=oldest, staleness_days=staleness_days(oldest, today or dt.date.today())
-    )
+    return out.assign(source=source, as_of=oldest, staleness_days=staleness_days(oldest, today or dt.date.today()))
 
 
 def _prefill_share(result: Result) -> float:
@@ -167,14 +155,4 @@ def _prefill_share(result: Result) -> float:
     return prefill / busy if busy > 0 else 0.0
 
 
-__all__ = [
-    "BILL",
-    "COSTS",
-    "LINE",
-    "bill",
-    "cost_summary",
-    "known_cost",
-    "per",
-    "prices_of",
-    "staleness_days",
-]
+__all__ = ["BILL", "COSTS", "LINE", "bill", "cost_summary", "known_cost", "per", "prices_of", "staleness_days"]

@@ -32,9 +32,14 @@ def find_commitment(provider: str, name: str) -> Commitment:
     for r in rows:
         if r["commitment"] == name:
             return Commitment(
-                provider, name, int(r["term_months"]), float(r["upfront_fraction"]), float(r["discount_fraction"]),
-                r["as_of"], r["source"],
-            )  # fmt: skip
+                provider,
+                name,
+                int(r["term_months"]),
+                float(r["upfront_fraction"]),
+                float(r["discount_fraction"]),
+                r["as_of"],
+                r["source"],
+            )
     has = f"it has {', '.join(known)}" if known else "it has none in data/commitments.csv"
     raise ServelabError(
         f"prices.purchase: commitment {name!r} of {provider}{nearest(name, known)}; {has}; "
@@ -57,12 +62,7 @@ def upfront_usd(on_demand_usd: float, deal: Commitment) -> float:
     >>> upfront_usd(10.0, Commitment("", "", 12, 0.5, 0.25, "", ""))
     32850.0
     """
-    return (
-        effective_usd_per_hour(on_demand_usd, deal)
-        * HOURS_PER_MONTH
-        * deal.term_months
-        * deal.upfront_fraction
-    )
+    return effective_usd_per_hour(on_demand_usd, deal) * HOURS_PER_MONTH * deal.term_months * deal.upfront_fraction
 
 
 def break_even_use(deal: Commitment) -> float:

@@ -1,11 +1,12 @@
 """Power of a GPU from what the simulator records, energy from that, and carbon from energy.
 
-While it works a GPU draws ``base + memory * MBU + compute * MFU^(1/3)`` watts, at most its TDP; MBU and MFU are bytes moved and
-arithmetic done in the busy time over the peaks. The coefficients are fitted to watts measured on vLLM (data/power.csv,
-`calibration.fit_power`); the cube root was chosen among powers from 1/4 to 0.7, which hold out alike. What it draws without work was not measured by anybody whose data we have: the user gives it.
+While it works a GPU draws ``base + memory * MBU + compute * MFU^(1/3)`` watts, at most its TDP; MBU and MFU are bytes
+moved and arithmetic done in the busy time over the peaks. The coefficients are fitted to watts measured on vLLM
+(data/power.csv, `calibration.fit_power`); the cube root was chosen among powers from 1/4 to 0.7, which hold out alike.
+What it draws without work was not measured by anybody whose data we have: the user gives it.
 
-Carbon as in the GHG Protocol's Scope 2 Guidance (2015): location-based with the grid's average intensity, market-based after
-what the provider buys as renewable.
+Carbon as in the GHG Protocol's Scope 2 Guidance (2015): location-based with the grid's average intensity, market-based
+after what the provider buys as renewable.
 """
 
 from dataclasses import dataclass
@@ -32,9 +33,7 @@ class PowerConfig(BaseModel):
     idle_w: float = Field(ge=0, description="of a GPU without work [W]; nvidia-smi on an idle one shows it")
     base_w: float | None = Field(default=None, ge=0, description="busy, nothing moved or computed [W]")
     memory_w: float | None = Field(default=None, ge=0, description="at full memory bandwidth [W]")
-    compute_w: float | None = Field(
-        default=None, ge=0, description="times the cube root of model FLOP utilisation [W]"
-    )
+    compute_w: float | None = Field(default=None, ge=0, description="times the cube root of model FLOP utilisation [W]")
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,8 @@ class Power:
 
 
 def power_of(gpu: str, config: PowerConfig) -> Power:
-    """The model of a GPU, by catalog name. Raises ServelabError for one that is not fitted where ``config`` does not give it."""
+    """The model of a GPU, by catalog name. Raises ServelabError for one that is not fitted where ``config`` does not
+    give it."""
     given = (config.base_w, config.memory_w, config.compute_w)
     tdp = find_gpu(gpu).tdp_w or float("inf")
     if None not in given:
@@ -58,7 +58,8 @@ def power_of(gpu: str, config: PowerConfig) -> Power:
     row = load_power().get(gpu)
     if row is None:
         raise ServelabError(
-            f"no measured power of GPU {gpu!r}{nearest(gpu, load_power())}; there is that of {', '.join(load_power())}: give base_w, memory_w "
+            f"no measured power of GPU {gpu!r}{nearest(gpu, load_power())}; there is that of "
+            f"{', '.join(load_power())}: give base_w, memory_w "
             "and compute_w of your own"
         )
     base, memory, compute = (float(row[k]) for k in ("base_w", "memory_w", "compute_w"))
@@ -78,9 +79,11 @@ def busy_w(p: Power, mbu: float | np.ndarray, mfu: float | np.ndarray) -> np.nda
 
 
 def energy(result: Result, config: PowerConfig) -> pd.DataFrame:
-    """Energy of the GPUs by deployment: deployment, gpu, busy_w (mean of a GPU at work), kwh_busy, kwh_idle, kwh, j_per_token (output).
+    """Energy of the GPUs by deployment: deployment, gpu, busy_w (mean of a GPU at work), kwh_busy, kwh_idle, kwh,
+    j_per_token (output).
 
-    GPUs only: hosts, network and cooling are not in it (cooling: PUE). Raises ServelabError for a GPU whose power is not known.
+    GPUs only: hosts, network and cooling are not in it (cooling: PUE). Raises ServelabError for a GPU whose power is
+    not known.
     """
     rows = []
     known = result.meta.get("deployments") or []
@@ -100,11 +103,18 @@ def energy(result: Result, config: PowerConfig) -> pd.DataFrame:
         q = result.requests[metrics.column(result.requests, "deployment") == int(str(d))]
         tokens = int(metrics.column(q, "generated_tokens")[metrics.completed(q)].sum())
         total = float(joule.sum() + idle.sum())
-        rows.append((facts["name"], gpu, float(joule.sum() / busy.sum()) if busy.sum() else np.nan, joule.sum() / J_PER_KWH,
-                     idle.sum() / J_PER_KWH, total / J_PER_KWH, total / tokens if tokens else np.nan))  # fmt: skip
-    return pd.DataFrame(
-        rows, columns=["deployment", "gpu", "busy_w", "kwh_busy", "kwh_idle", "kwh", "j_per_token"]
-    )
+        rows.append(
+            (
+                facts["name"],
+                gpu,
+                float(joule.sum() / busy.sum()) if busy.sum() else np.nan,
+                joule.sum() / J_PER_KWH,
+                idle.sum() / J_PER_KWH,
+                total / J_PER_KWH,
+                total / tokens if tokens else np.nan,
+            )
+        )
+    return pd.DataFrame(rows, columns=["deployment", "gpu", "busy_w", "kwh_busy", "kwh_idle", "kwh", "j_per_token"])
 
 
 @dataclass(frozen=True)
@@ -129,7 +139,8 @@ def find_grid(provider: str, region: str) -> Grid:
     if row is None:
         names = [f"{a} {b}" for a, b in rows]
         raise ServelabError(
-            f"no grid figures for {provider} {region}{nearest(f'{provider} {region}', names)}; there are {', '.join(names)}; make a Grid of your own"
+            f"no grid figures for {provider} {region}{nearest(f'{provider} {region}', names)}; there are "
+            f"{', '.join(names)}; make a Grid of your own"
         )
     return Grid(
         float(row["pue"]),

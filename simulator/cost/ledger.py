@@ -7,11 +7,11 @@ The GPUs of a rented machine are, at each time, held by a pod or not. What is he
 - ``cold start``: a pod that is not ready yet, from the moment its machine runs (the image is not pulled by then),
 - ``idle``: a ready pod without work,
 
-and what is not is ``headroom``: a machine of eight with five GPUs in use has three of it, and so has a committed machine that
-nobody uses. A machine is paid for by these shares of its GPUs; the lines add up to the bill.
+and what is not is ``headroom``: a machine of eight with five GPUs in use has three of it, and so has a committed
+machine that nobody uses. A machine is paid for by these shares of its GPUs; the lines add up to the bill.
 
-Busy time is that of steps, in the window in which they ended; GPU time per token of prompts and of answers is the mean of
-the run. Machines of one kind of GPU and one owner (a deployment, or all node pools) are one account.
+Busy time is that of steps, in the window in which they ended; GPU time per token of prompts and of answers is the mean
+of the run. Machines of one kind of GPU and one owner (a deployment, or all node pools) are one account.
 """
 
 import numpy as np
@@ -30,10 +30,7 @@ USES = ("serving", "failed work", "cold start", "idle", "headroom")
 
 
 def ledger(
-    result: Result,
-    prices: PricesConfig | None = None,
-    table: pd.DataFrame | None = None,
-    window_s: float = 3600.0,
+    result: Result, prices: PricesConfig | None = None, table: pd.DataFrame | None = None, window_s: float = 3600.0
 ) -> pd.DataFrame:
     """All that was paid for, long: time_s (start of the window), deployment, item, quantity, unit, unit_price_usd
     [USD/unit], usd, source, as_of. It sums to `bill`.
@@ -60,10 +57,7 @@ def ledger(
 def _account(use: "_Use", owner: str, kind: str, rented: list[Rental], edges: np.ndarray) -> list[Line]:
     """The lines of machines of one kind: their GPU-hours by what they were used for."""
     slots = np.sum([r.slots * overlap_s(edges, r.start_s, r.end_s) for r in rented], axis=0) / 3600
-    usd = (
-        np.sum([r.rate * r.usd_per_unit_hour * overlap_s(edges, r.start_s, r.end_s) for r in rented], axis=0)
-        / 3600
-    )
+    usd = np.sum([r.rate * r.usd_per_unit_hour * overlap_s(edges, r.start_s, r.end_s) for r in rented], axis=0) / 3600
     sources = "; ".join(dict.fromkeys(r.source for r in rented))
     as_of = min((r.as_of for r in rented if r.as_of), default="")
     unit = "slice-hour" if ":" in kind else "GPU-hour"
@@ -76,14 +70,32 @@ def _account(use: "_Use", owner: str, kind: str, rented: list[Rental], edges: np
 
 
 def _lines(
-    owner: str, item: str, hours: np.ndarray, slots: np.ndarray, usd: np.ndarray, edges: np.ndarray, unit: str, source: str, as_of: str,
-) -> list[Line]:  # fmt: skip
+    owner: str,
+    item: str,
+    hours: np.ndarray,
+    slots: np.ndarray,
+    usd: np.ndarray,
+    edges: np.ndarray,
+    unit: str,
+    source: str,
+    as_of: str,
+) -> list[Line]:
     with np.errstate(divide="ignore", invalid="ignore"):
         price = np.where(slots > 0, usd / slots, 0.0)
     return [
-        Line(float(edges[i]), owner, item, float(hours[i]), unit, float(price[i]), float(hours[i] * price[i]), source, as_of)
+        Line(
+            float(edges[i]),
+            owner,
+            item,
+            float(hours[i]),
+            unit,
+            float(price[i]),
+            float(hours[i] * price[i]),
+            source,
+            as_of,
+        )
         for i in np.flatnonzero(hours > 1e-12)
-    ]  # fmt: skip
+    ]
 
 
 class _Use:
@@ -108,16 +120,12 @@ class _Use:
         pods = self._result.instances.iloc[rows]
         end = np.nan_to_num(metrics.column(pods, "end_s"), nan=self._edges[-1])
         start, gpus = metrics.column(pods, "start_s"), metrics.column(pods, "gpus").astype(float)
-        held = np.sum(
-            [g * overlap_s(self._edges, a, b) for g, a, b in zip(gpus, start, end, strict=True)], axis=0
-        )
+        held = np.sum([g * overlap_s(self._edges, a, b) for g, a, b in zip(gpus, start, end, strict=True)], axis=0)
         total = float((gpus * np.nan_to_num(metrics.column(pods, "busy_s"))).sum())
         cold = np.minimum(self._cold(deployment, pods, start, end, gpus), held)
         busy = np.minimum(self._busy(deployment, total, held - cold), held - cold)
         failed = busy * self._failed_share(deployment, pods)
-        return [
-            ("serving", busy - failed), ("failed work", failed), ("cold start", cold), ("idle", held - cold - busy),
-        ]  # fmt: skip
+        return [("serving", busy - failed), ("failed work", failed), ("cold start", cold), ("idle", held - cold - busy)]
 
     def _busy(self, deployment: int, total: float, room: np.ndarray) -> np.ndarray:
         """``total`` GPU-seconds of work over the windows, as the timeline has them, or evenly where there is none."""
@@ -148,9 +156,7 @@ class _Use:
         seconds = gpu_seconds(q, pods)
         ended = np.nan_to_num(metrics.column(q, "llm_end_s"), nan=self._edges[-1])
         place = np.clip(np.searchsorted(self._edges, ended, side="right") - 1, 0, len(self._edges) - 2)
-        lost = np.isin(
-            metrics.column(q, "state"), [s for s in State if s not in (State.COMPLETED, State.IN_FLIGHT)]
-        )
+        lost = np.isin(metrics.column(q, "state"), [s for s in State if s not in (State.COMPLETED, State.IN_FLIGHT)])
         n = len(self._edges) - 1
         every = np.bincount(place, weights=seconds, minlength=n)
         bad = np.bincount(place[lost], weights=seconds[lost], minlength=n)
@@ -166,9 +172,7 @@ def gpu_seconds(requests: pd.DataFrame, pods: pd.DataFrame) -> np.ndarray:
     busy = float((gpus * np.nan_to_num(metrics.column(pods, "busy_s"))).sum())
     prefill = float((gpus * np.nan_to_num(metrics.column(pods, "prefill_busy_s"))).sum())
     began = ~np.isnan(metrics.column(requests, "scheduled_s"))
-    asked = metrics.column(requests, "prompt_tokens") - np.maximum(
-        metrics.column(requests, "cached_tokens"), 0
-    )
+    asked = metrics.column(requests, "prompt_tokens") - np.maximum(metrics.column(requests, "cached_tokens"), 0)
     prompt = np.where(began, asked, 0).astype(float)
     output = np.where(began, metrics.column(requests, "generated_tokens"), 0).astype(float)
     out = np.zeros(len(requests))
@@ -184,8 +188,8 @@ def shares(
 ) -> pd.DataFrame:
     """Who the bill is for: group, requests, gpu_hours, share, usd, usd_per_1m_output_tokens.
 
-    ``by`` is ``tenant``, ``traffic_class`` or ``deployment``. Each deployment's part of the bill, idle time and headroom
-    with it, is shared by the GPU time of its requests; what belongs to no deployment by that of all.
+    ``by`` is ``tenant``, ``traffic_class`` or ``deployment``. Each deployment's part of the bill, idle time and
+    headroom with it, is shared by the GPU time of its requests; what belongs to no deployment by that of all.
 
     Raises ServelabError for another ``by``, and what `ledger` raises.
     """
@@ -217,8 +221,14 @@ def shares(
         label = names[by][int(k)] if 0 <= k < len(names[by]) else ""
         tokens = int(metrics.column(q, "generated_tokens")[mine & metrics.completed(q)].sum())
         part = float(usd[mine].sum())
-        rows.append((label, int(mine.sum()), seconds[mine].sum() / 3600, part / usd.sum() if usd.sum() else np.nan, part,
-                     part / tokens * 1e6 if tokens else np.nan))  # fmt: skip
-    return pd.DataFrame(
-        rows, columns=["group", "requests", "gpu_hours", "share", "usd", "usd_per_1m_output_tokens"]
-    )
+        rows.append(
+            (
+                label,
+                int(mine.sum()),
+                seconds[mine].sum() / 3600,
+                part / usd.sum() if usd.sum() else np.nan,
+                part,
+                part / tokens * 1e6 if tokens else np.nan,
+            )
+        )
+    return pd.DataFrame(rows, columns=["group", "requests", "gpu_hours", "share", "usd", "usd_per_1m_output_tokens"])

@@ -38,24 +38,13 @@ class Line:
 LINE = [f.name for f in fields(Line)]
 
 
-def line(
-    time_s: float, owner: str, item: str, quantity: float, unit: str, usd_per_unit: float, source: str
-) -> Line:
+def line(time_s: float, owner: str, item: str, quantity: float, unit: str, usd_per_unit: float, source: str) -> Line:
     """A line at a price of the user's own.
 
     >>> line(0.0, "chat", "egress", 2.0, "GB", 0.09, "prices.egress_usd_per_gb").usd
     0.18
     """
-    return Line(
-        time_s,
-        owner,
-        item,
-        quantity,
-        unit,
-        usd_per_unit,
-        quantity * usd_per_unit,
-        f"your own price, {source}",
-    )
+    return Line(time_s, owner, item, quantity, unit, usd_per_unit, quantity * usd_per_unit, f"your own price, {source}")
 
 
 def other_lines(
@@ -64,9 +53,7 @@ def other_lines(
     """All lines beside the machines, by windows of ``window_s`` [s] (0: one for the whole run)."""
     edges = windows(end_s, window_s)
     found = [*_stages(result, prices, edges), *_platform(prices, edges), *_licences(prices, rented, edges)]
-    return [
-        x for x in [*found, *_egress(result, prices, edges), *_overflow(result, prices, edges)] if x.quantity
-    ]
+    return [x for x in [*found, *_egress(result, prices, edges), *_overflow(result, prices, edges)] if x.quantity]
 
 
 def windows(end_s: float, window_s: float) -> np.ndarray:
@@ -98,9 +85,15 @@ def _stages(result: Result, prices: PricesConfig, edges: np.ndarray) -> Iterator
         gpu = find_gpu(stage["gpu"]).name if stage.get("gpu") else ""
         held = (
             ("CPU", stage.get("cpu") or 0, "core-hour", prices.cpu_usd_per_core_hour, "prices.cpu_usd_per_core_hour"),
-            ("memory", (stage.get("memory_bytes") or 0) / GIB, "GiB-hour", prices.memory_usd_per_gib_hour, "prices.memory_usd_per_gib_hour"),
+            (
+                "memory",
+                (stage.get("memory_bytes") or 0) / GIB,
+                "GiB-hour",
+                prices.memory_usd_per_gib_hour,
+                "prices.memory_usd_per_gib_hour",
+            ),
             ("GPU", (stage.get("gpus") or 1) if gpu else 0, "GPU-hour", own.get(gpu), f"prices.usd_per_gpu_hour.{gpu}"),
-        )  # fmt: skip
+        )
         for item, amount, unit, usd, source in held:
             if usd is not None and amount:
                 for time_s, hours in _hours(edges):
@@ -115,13 +108,7 @@ def _platform(prices: PricesConfig, edges: np.ndarray) -> Iterator[Line]:
     for time_s, hours in _hours(edges):
         if prices.cluster_usd_per_hour is not None:
             yield line(
-                time_s,
-                "",
-                "cluster fee",
-                hours,
-                "hour",
-                prices.cluster_usd_per_hour,
-                "prices.cluster_usd_per_hour",
+                time_s, "", "cluster fee", hours, "hour", prices.cluster_usd_per_hour, "prices.cluster_usd_per_hour"
             )
         if prices.storage_gb is not None and prices.storage_usd_per_gb_month is not None:
             amount = prices.storage_gb * hours / HOURS_PER_MONTH
@@ -161,11 +148,7 @@ def _egress(result: Result, prices: PricesConfig, edges: np.ndarray) -> Iterator
         return
     done = metrics.completed(result.requests)
     tokens = np.where(done, metrics.column(result.requests, "generated_tokens"), 0)
-    gb = (
-        _by_window(edges, metrics.column(result.requests, "end_s"), tokens)
-        * prices.egress_bytes_per_token
-        / GB
-    )
+    gb = _by_window(edges, metrics.column(result.requests, "end_s"), tokens) * prices.egress_bytes_per_token / GB
     for time_s, amount in zip(edges[:-1].tolist(), gb.tolist(), strict=True):
         yield line(time_s, "", "egress", amount, "GB", prices.egress_usd_per_gb, "prices.egress_usd_per_gb")
 
@@ -183,15 +166,20 @@ def api_price(config: Overflow) -> ApiPrice:
         return find_api_price(config.model)
     assert config.input_usd_per_1m_tokens is not None and config.output_usd_per_1m_tokens is not None
     return ApiPrice(
-        "your own price, prices.overflow", config.input_usd_per_1m_tokens, config.output_usd_per_1m_tokens,
-        config.cached_input_usd_per_1m_tokens, "", "your own price, prices.overflow",
-    )  # fmt: skip
+        "your own price, prices.overflow",
+        config.input_usd_per_1m_tokens,
+        config.output_usd_per_1m_tokens,
+        config.cached_input_usd_per_1m_tokens,
+        "",
+        "your own price, prices.overflow",
+    )
 
 
 def _overflow(result: Result, prices: PricesConfig, edges: np.ndarray) -> Iterator[Line]:
     """What the gateway or an engine turned away, bought from an API: prompts, and as many tokens as were asked for.
 
-    The API's own prefix cache is not simulated: ``cached_share`` of the prompt tokens is billed as found there, none by default.
+    The API's own prefix cache is not simulated: ``cached_share`` of the prompt tokens is billed as found there, none by
+    default.
     """
     if prices.overflow is None:
         return
@@ -204,9 +192,7 @@ def _overflow(result: Result, prices: PricesConfig, edges: np.ndarray) -> Iterat
         ("API cached tokens", "prompt_tokens", cached, api_cost_usd(1_000_000, 1_000_000, 0, price)),
         ("API output tokens", "max_tokens", 1.0, api_cost_usd(0, 0, 1_000_000, price)),
     ):
-        tokens = share * _by_window(
-            edges, arrival_s, np.where(away, metrics.column(result.requests, column), 0)
-        )
+        tokens = share * _by_window(edges, arrival_s, np.where(away, metrics.column(result.requests, column), 0))
         for time_s, amount in zip(edges[:-1].tolist(), (tokens / 1e6).tolist(), strict=True):
             source = price.source
             yield Line(time_s, "", item, amount, "1M token", usd, amount * usd, source, price.as_of)
@@ -230,8 +216,10 @@ def unbilled(result: Result, prices: PricesConfig) -> list[str]:
     if api is not None and not api.cached_share and api_price(api).cached_input_usd_per_1m is not None:
         out.append("no prompt token as found in the API's cache: set prices.overflow.cached_share")
     names = {
-        "storage": prices.storage_gb, "egress": prices.egress_usd_per_gb, "cluster fee": prices.cluster_usd_per_hour,
+        "storage": prices.storage_gb,
+        "egress": prices.egress_usd_per_gb,
+        "cluster fee": prices.cluster_usd_per_hour,
         "licences": prices.licence_usd_per_gpu_hour,
-    }  # fmt: skip
+    }
     plain = [name for name, value in names.items() if value is None]
     return [*out, f"{', '.join(plain)}: no price given"] if plain else out

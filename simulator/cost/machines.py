@@ -56,9 +56,7 @@ def _cover(choices: list[Unit], replicas: int) -> list[Unit]:
     """Cheapest multiset of ``choices`` with at least ``replicas`` slots, by dynamic programming."""
     cost, last = [0.0], [choices[0]]
     for n in range(1, replicas + 1):
-        usd, unit = min(
-            ((cost[max(0, n - u.slots)] + u.usd_per_hour, u) for u in choices), key=lambda pair: pair[0]
-        )
+        usd, unit = min(((cost[max(0, n - u.slots)] + u.usd_per_hour, u) for u in choices), key=lambda pair: pair[0])
         cost.append(usd)
         last.append(unit)
     plan, n = [], replicas

@@ -16,7 +16,8 @@ NEEDED = ["provider", "instance_type", "gpu", "gpu_count", "region", *COLUMN.val
 
 
 def price_list(own: list[dict[str, Any]] | None = None) -> pd.DataFrame:
-    """The price table with rows of one's own in it: those of the same provider, instance_type and region are replaced."""
+    """The price table with rows of one's own in it: those of the same provider, instance_type and region are
+    replaced."""
     table = load_prices()
     if not own:
         return table
@@ -28,9 +29,9 @@ def price_list(own: list[dict[str, Any]] | None = None) -> pd.DataFrame:
 def own_rows(config: PricesConfig, folder: Path = Path()) -> list[dict[str, Any]]:
     """The rows of ``config.file``, a CSV relative to ``folder``, with catalog names of GPUs.
 
-    Raises ServelabError for a missing file and missing columns, and with the line for another currency than USD (the unit
-    column, where there is one, must say USD), a price that is negative or no number, a number of GPUs that is not whole and
-    positive, a date that is not YYYY-MM-DD, an unknown GPU, and a provider or instance_type that is empty.
+    Raises ServelabError for a missing file and missing columns, and with the line for another currency than USD (the
+    unit column, where there is one, must say USD), a price that is negative or no number, a number of GPUs that is not
+    whole and positive, a date that is not YYYY-MM-DD, an unknown GPU, and a provider or instance_type that is empty.
     """
     if config.file is None:
         return []
@@ -55,7 +56,8 @@ def _checked(row: dict[str, str]) -> dict[str, Any]:
     for column in ("unit", "currency"):
         if not row.get(column, "USD").upper().startswith("USD"):
             raise ServelabError(
-                f"{column} is {row[column]!r}; all prices are in USD, convert them and note the rate and its date in source"
+                f"{column} is {row[column]!r}; all prices are in USD, convert them and note the rate and its date "
+                "in source"
             )
     for column in ("provider", "instance_type"):
         if not row[column]:

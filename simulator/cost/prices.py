@@ -29,15 +29,11 @@ class Tranche(_Part):
     """
 
     purchase: Literal["on_demand", "spot", "committed"]
-    instances: int | None = Field(
-        default=None, ge=0, description="machines of each deployment; null: all further ones"
-    )
+    instances: int | None = Field(default=None, ge=0, description="machines of each deployment; null: all further ones")
     commitment: str | None = Field(
         default=None, description="of data/commitments.csv for the machine's provider, such as 1yr_no_upfront"
     )
-    discount_fraction: float | None = Field(
-        default=None, ge=0, lt=1, description="or your own: of the on-demand price"
-    )
+    discount_fraction: float | None = Field(default=None, ge=0, lt=1, description="or your own: of the on-demand price")
     upfront_fraction: float = Field(default=0.0, ge=0, le=1, description="of your own: paid at once")
     term_months: int | None = Field(default=None, gt=0, description="of your own: how long it binds")
 
@@ -59,9 +55,14 @@ class Tranche(_Part):
             return find_commitment(provider, self.commitment)
         assert self.term_months is not None
         return Commitment(
-            provider, "of your own", self.term_months, self.upfront_fraction, self.discount_fraction, "",
+            provider,
+            "of your own",
+            self.term_months,
+            self.upfront_fraction,
+            self.discount_fraction,
+            "",
             "your own, prices.purchase",
-        )  # fmt: skip
+        )
 
 
 class Overflow(_Part):
@@ -84,19 +85,17 @@ class Overflow(_Part):
 
 
 class PricesConfig(_Part):
-    """What things cost, and how machines are bought. Without a choice the cheapest of the price table is taken and named.
+    """What things cost, and how machines are bought. Without a choice the cheapest of the price table is taken and
+    named.
 
     Nothing here but the price table has a default: what is not given is not billed, and the bill says so.
     """
 
     provider: str | None = Field(default=None, description="provider of the price table; none: any")
     region: str | None = Field(default=None, description="region of the provider; none: any")
-    instance_type: str | None = Field(
-        default=None, description="instance type; none: the cheapest combination"
-    )
+    instance_type: str | None = Field(default=None, description="instance type; none: the cheapest combination")
     purchase: Literal["on_demand", "spot"] | tuple[Tranche, ...] = Field(
-        default="on_demand",
-        description="how machines are bought: one way, or tranches, the last without instances",
+        default="on_demand", description="how machines are bought: one way, or tranches, the last without instances"
     )
     usd_per_gpu_hour: dict[str, Usd] = Field(
         default_factory=dict, description="your own price by GPU [USD/GPU/hour], in place of the table"
@@ -128,14 +127,9 @@ class PricesConfig(_Part):
 
     @model_validator(mode="after")
     def _pairs(self) -> "PricesConfig":
-        for a, b in (
-            ("storage_gb", "storage_usd_per_gb_month"),
-            ("egress_bytes_per_token", "egress_usd_per_gb"),
-        ):
+        for a, b in (("storage_gb", "storage_usd_per_gb_month"), ("egress_bytes_per_token", "egress_usd_per_gb")):
             if (getattr(self, a) is None) != (getattr(self, b) is None):
-                raise ValueError(
-                    f"{a} and {b} need each other, got {getattr(self, a)} and {getattr(self, b)}"
-                )
+                raise ValueError(f"{a} and {b} need each other, got {getattr(self, a)} and {getattr(self, b)}")
         return self
 
     @property
@@ -218,17 +212,13 @@ def offers(table: pd.DataFrame, gpu: str, config: PricesConfig) -> list[Offer]:
     Raises ServelabError when none is left: it names the choice that excludes them, the nearest right name,
     and the fields where a price of one's own goes.
     """
-    override = (
-        f"set prices.usd_per_gpu_hour.{gpu} to your own price, or name a price list with it in prices.file"
-    )
+    override = f"set prices.usd_per_gpu_hour.{gpu} to your own price, or name a price list with it in prices.file"
     price = COLUMN[config.sold_as]
     priced = table[table[price].notna()]
     left = priced[priced["gpu"] == gpu]
     if left.empty:
         if config.sold_as == "spot" and (table["gpu"] == gpu).any():
-            raise ServelabError(
-                f"no spot price for GPU {gpu!r}: set prices.purchase to on_demand, or {override}"
-            )
+            raise ServelabError(f"no spot price for GPU {gpu!r}: set prices.purchase to on_demand, or {override}")
         raise ServelabError(
             f"no {config.sold_as} price for GPU {gpu!r}; the nearest name that has one is "
             f"{_nearest_gpu(gpu, sorted(set(priced['gpu'])))}; {override}"

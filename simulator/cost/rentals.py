@@ -64,7 +64,8 @@ def horizon_s(result: Result) -> float:
 
 
 def rentals(result: Result, prices: PricesConfig, table: pd.DataFrame | None = None) -> list[Rental]:
-    """Everything rented for the run. Raises ServelabError for a GPU without a price, and for an own price of an unknown GPU.
+    """Everything rented for the run. Raises ServelabError for a GPU without a price, and for an own price of an unknown
+    GPU.
 
     ``table`` is taken from data/ and ``prices.file`` where not given.
     """
@@ -101,9 +102,7 @@ def _as_counted(r: Rental, end_s: float) -> Rental:
 def _of_pods(
     result: Result, listed: pd.DataFrame, own: dict[str, float], prices: PricesConfig, end_s: float
 ) -> Iterator[Rental]:
-    keys = list(
-        result.instances[["deployment", "gpu", "gpus"]].drop_duplicates().itertuples(index=False, name=None)
-    )
+    keys = list(result.instances[["deployment", "gpu", "gpus"]].drop_duplicates().itertuples(index=False, name=None))
     if prices.committed:  # paid for by a deployment that never had a pod too
         had = {int(deployment) for deployment, _, _ in keys}
         every = enumerate(result.meta.get("deployments") or [])
@@ -113,9 +112,7 @@ def _of_pods(
         open_s = sorted(_intervals(result, int(deployment), gpu, int(gpus)))
         if gpu in own:
             made = [(place, a, b) for place, (a, b) in zip(places(open_s), open_s, strict=True)]
-            yield from _owned(
-                name, f"{name}: {gpu}", gpu, int(gpus), int(gpus), own[gpu], made, prices, end_s
-            )
+            yield from _owned(name, f"{name}: {gpu}", gpu, int(gpus), int(gpus), own[gpu], made, prices, end_s)
             continue
         choices = units(offers(listed, gpu, prices), int(gpus))
         plan = cheapest(choices, peak(open_s))
@@ -132,7 +129,7 @@ def _of_pods(
         if first < prices.committed:
             offer = (plan or cheapest(choices, 1))[-1].offer
             for place in range(first, prices.committed):
-                yield from _bought(name, f"{name}: ", gpu, offer.gpu_count, offer, place, [], prices, listed, end_s)  # fmt: skip
+                yield from _bought(name, f"{name}: ", gpu, offer.gpu_count, offer, place, [], prices, listed, end_s)
 
 
 def _of_nodes(
@@ -141,9 +138,7 @@ def _of_nodes(
     found = list(result.nodes.groupby(["pool", "gpu", "gpus"], sort=False))
     if prices.committed:  # paid for by a pool that never had a node too
         had = set(result.nodes["pool"])
-        found += [
-            ((p.name, p.spec.name, p.slots), result.nodes[:0]) for p in pools_of(result) if p.name not in had
-        ]
+        found += [((p.name, p.spec.name, p.slots), result.nodes[:0]) for p in pools_of(result) if p.name not in had]
     for (pool, gpu, slots), rows in found:
         card = str(gpu).partition(":")[0]  # of MIG slices
         gpus = int(str(slots)) if card == gpu else find_gpu(card).gpus_per_node
@@ -163,28 +158,49 @@ def _of_nodes(
             spans = [span for place, span in numbered if place == number]
             for machine in range(unit.machines):
                 yield from _bought(
-                    name, f"{name}: ", str(gpu), float(str(slots)) / unit.machines, unit.offer, number * unit.machines + machine,
-                    spans, prices, listed, end_s,
-                )  # fmt: skip
+                    name,
+                    f"{name}: ",
+                    str(gpu),
+                    float(str(slots)) / unit.machines,
+                    unit.offer,
+                    number * unit.machines + machine,
+                    spans,
+                    prices,
+                    listed,
+                    end_s,
+                )
 
 
 def _owned(
-    owner: str, what: str, kind: str, slots: float, gpus: int, usd: float, made: list[tuple[int, float, float]],
-    prices: PricesConfig, end_s: float,
-) -> Iterator[Rental]:  # fmt: skip
+    owner: str,
+    what: str,
+    kind: str,
+    slots: float,
+    gpus: int,
+    usd: float,
+    made: list[tuple[int, float, float]],
+    prices: PricesConfig,
+    end_s: float,
+) -> Iterator[Rental]:
     """At a price of the user's own, by GPU-hours."""
     card = kind.partition(":")[0]
     source = f"your own price, prices.usd_per_gpu_hour.{card}"
     for _, start_s, stop_s in made:
-        yield Rental(
-            owner, what, kind, slots, start_s, stop_s, "GPU-hour", gpus, usd, source, "", "your own price"
-        )
+        yield Rental(owner, what, kind, slots, start_s, stop_s, "GPU-hour", gpus, usd, source, "", "your own price")
 
 
 def _bought(
-    owner: str, prefix: str, kind: str, slots: float, offer: Offer, place: int, spans: list[Interval],
-    prices: PricesConfig, listed: pd.DataFrame, end_s: float,
-) -> Iterator[Rental]:  # fmt: skip
+    owner: str,
+    prefix: str,
+    kind: str,
+    slots: float,
+    offer: Offer,
+    place: int,
+    spans: list[Interval],
+    prices: PricesConfig,
+    listed: pd.DataFrame,
+    end_s: float,
+) -> Iterator[Rental]:
     """The machine at ``place`` of its owner, bought as the tranche of that place says."""
     tranche = prices.tranche(place)
     usd, how, source, as_of = _price(offer, tranche, prices, listed)
@@ -192,23 +208,23 @@ def _bought(
     for start_s, stop_s in [(0.0, end_s)] if tranche.purchase == "committed" else spans:
         yield Rental(
             owner, what, kind, slots, start_s, stop_s, "instance-hour", 1.0, usd, source, as_of, how, offer.provider
-        )  # fmt: skip
+        )
 
 
-def _price(
-    offer: Offer, tranche: Tranche, prices: PricesConfig, listed: pd.DataFrame
-) -> tuple[float, str, str, str]:
+def _price(offer: Offer, tranche: Tranche, prices: PricesConfig, listed: pd.DataFrame) -> tuple[float, str, str, str]:
     """USD per hour of one machine, how it is bought, source and date."""
     column = "on_demand" if tranche.purchase == "committed" else tranche.purchase
     if column != prices.sold_as:
         wanted = prices.model_copy(update={"purchase": column, "provider": offer.provider})
         same = [
-            o for o in offers(listed, offer.gpu, wanted)
+            o
+            for o in offers(listed, offer.gpu, wanted)
             if (o.instance_type, o.region) == (offer.instance_type, offer.region)
-        ]  # fmt: skip
+        ]
         if not same:
             raise ServelabError(
-                f"no {column} price for {offer}: set prices.instance_type or prices.provider to one that has it, or name a "
+                f"no {column} price for {offer}: set prices.instance_type or prices.provider to one that has it, or "
+                "name a "
                 "price list with it in prices.file"
             )
         offer = same[0]
@@ -235,6 +251,4 @@ def _ends_s(result: Result) -> np.ndarray:
 def _intervals(result: Result, deployment: int, gpu: str, gpus: int) -> list[Interval]:
     rows = result.instances
     chosen = ((rows["deployment"] == deployment) & (rows["gpu"] == gpu) & (rows["gpus"] == gpus)).to_numpy()
-    return list(
-        zip(metrics.column(rows, "start_s")[chosen].tolist(), _ends_s(result)[chosen].tolist(), strict=True)
-    )
+    return list(zip(metrics.column(rows, "start_s")[chosen].tolist(), _ends_s(result)[chosen].tolist(), strict=True))

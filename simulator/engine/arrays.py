@@ -59,8 +59,7 @@ def _reach(name: str) -> Callable[[Any], Any]:
         def generate(context, builder, signature, arguments):
             words = context.make_array(signature.args[0])(context, builder, arguments[0]).data
             word = [
-                builder.load(builder.gep(words, [context.get_constant(types.intp, first + i)]))
-                for i in range(_WORDS)
+                builder.load(builder.gep(words, [context.get_constant(types.intp, first + i)])) for i in range(_WORDS)
             ]
             shape = word[1 : 1 + ndim]
             strides = [context.get_constant(types.intp, dtype.itemsize)]

@@ -11,13 +11,7 @@ from math import ceil
 from typing import Protocol
 
 from simulator.catalog import GpuSpec, ModelSpec, constants
-from simulator.engine.model_memory import (
-    activation_bytes,
-    dtype_bytes,
-    pipeline_layers,
-    rank_weights,
-    weight_bytes,
-)
+from simulator.engine.model_memory import activation_bytes, dtype_bytes, pipeline_layers, rank_weights, weight_bytes
 from simulator.engine.versions import Rules
 from simulator.errors import ServelabError
 
@@ -104,9 +98,7 @@ def kv_groups(model: ModelSpec) -> tuple[int, int, int]:
 
 def _group_blocks(model: ModelSpec, plan: MemoryPlan, rules: Rules) -> Callable[[int], int]:
     _, full, sliding = kv_groups(model)
-    in_flight = plan.max_num_batched_tokens * (
-        plan.batches_in_flight if rules["window_batches_in_flight"] else 1
-    )
+    in_flight = plan.max_num_batched_tokens * (plan.batches_in_flight if rules["window_batches_in_flight"] else 1)
 
     def blocks(tokens: int) -> int:
         window = min(model.sliding_window - 1 + in_flight, tokens)
@@ -130,9 +122,7 @@ def capacity(model: ModelSpec, gpu: GpuSpec, plan: MemoryPlan, rules: Rules) -> 
     found = []
     for stage, layers in enumerate(pipeline_layers(model.layers, pp)):
         first, last = stage == 0, stage == pp - 1
-        weights = weight_bytes(
-            rank_weights(model, tp, layers, first, last), model, plan.quantization, plan.dtype
-        )
+        weights = weight_bytes(rank_weights(model, tp, layers, first, last), model, plan.quantization, plan.dtype)
         active = activation_bytes(model, tp, plan.max_num_batched_tokens, plan.max_num_seqs, plan.dtype, last)
         graphs = graph_bytes(model, plan, len(layers)) if rules["graph_memory_reserved"] else 0
         available = requested - weights - active - graphs - runtime
@@ -140,10 +130,18 @@ def capacity(model: ModelSpec, gpu: GpuSpec, plan: MemoryPlan, rules: Rules) -> 
         block = int(plan.block_size * kv_bytes_per_token(model, plan, share))
         found.append(
             Capacity(
-                requested, weights, active, graphs, runtime, available, block, max(0, available) // block,
-                full + sliding, _group_blocks(model, plan, rules),
+                requested,
+                weights,
+                active,
+                graphs,
+                runtime,
+                available,
+                block,
+                max(0, available) // block,
+                full + sliding,
+                _group_blocks(model, plan, rules),
             )
-        )  # fmt: skip
+        )
     return min(found, key=lambda item: (item.pool_blocks, item.available_bytes))
 
 

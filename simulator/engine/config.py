@@ -9,13 +9,7 @@ from typing import Any
 
 from simulator.catalog import GpuSpec, ModelSpec
 from simulator.engine.capacity import Capacity, MemoryPlan
-from simulator.engine.flag_checks import (
-    batch_limits,
-    check_long_prefill,
-    check_parallel,
-    check_version,
-    pool_blocks,
-)
+from simulator.engine.flag_checks import batch_limits, check_long_prefill, check_parallel, check_version, pool_blocks
 from simulator.engine.flags import EngineConfig, explain, parse
 from simulator.engine.model_memory import QUANTIZATIONS, dtype_bytes
 from simulator.engine.versions import capture_sizes, rules
@@ -148,9 +142,7 @@ def resolve(config: EngineConfig, model: ModelSpec, gpu: GpuSpec) -> EngineSetti
         long_prefill_off_when_alone=bool(table["long_prefill_off_when_alone"]),
         scheduling_policy=config.scheduling_policy,
         async_scheduling=asynchronous,
-        scheduler_reserve_full_isl=_or(
-            config.scheduler_reserve_full_isl, table["scheduler_reserve_full_isl"]
-        ),
+        scheduler_reserve_full_isl=_or(config.scheduler_reserve_full_isl, table["scheduler_reserve_full_isl"]),
         watermark=config.watermark,
         enable_prefix_caching=_or(config.enable_prefix_caching, table["enable_prefix_caching"]),
         enforce_eager=config.enforce_eager,

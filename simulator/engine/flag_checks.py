@@ -38,17 +38,13 @@ def check_parallel(config: EngineConfig, model: ModelSpec) -> None:
         model.kv_heads,
     )
     if heads % tp or (not model.mla and kv % tp and tp % kv):
-        allowed = [
-            n for n in range(1, heads + 1) if heads % n == 0 and (model.mla or kv % n == 0 or n % kv == 0)
-        ]
+        allowed = [n for n in range(1, heads + 1) if heads % n == 0 and (model.mla or kv % n == 0 or n % kv == 0)]
         raise ServelabError(
             f"engine.tensor_parallel_size={tp} does not divide the {heads} attention heads ({kv} KV heads) of "
             f"{model.name}; it may be {', '.join(map(str, allowed))}"
         )
     if pp > model.layers:
-        raise ServelabError(
-            f"engine.pipeline_parallel_size={pp} exceeds the {model.layers} layers of {model.name}"
-        )
+        raise ServelabError(f"engine.pipeline_parallel_size={pp} exceeds the {model.layers} layers of {model.name}")
 
 
 def batch_limits(
@@ -118,9 +114,7 @@ def pool_blocks(
     )
 
 
-def _remedies(
-    config: EngineConfig, model: ModelSpec, gpu: GpuSpec, plan: MemoryPlan, rules: Rules
-) -> list[str]:
+def _remedies(config: EngineConfig, model: ModelSpec, gpu: GpuSpec, plan: MemoryPlan, rules: Rules) -> list[str]:
     """Changes of one flag with which the model would fit."""
     found = []
     for tp in (2, 4, 8, 16):

@@ -38,9 +38,7 @@ class EngineConfig(BaseModel):
         default=None, ge=1, description="of a batch, prompts and decodes together [token]"
     )
     max_num_queued_reqs: int | None = Field(default=None, ge=0, description="that may wait; more are refused")
-    max_num_queued_tokens: int | None = Field(
-        default=None, ge=0, description="that may wait; more are refused [token]"
-    )
+    max_num_queued_tokens: int | None = Field(default=None, ge=0, description="that may wait; more are refused [token]")
     enable_chunked_prefill: bool | None = Field(
         default=None, description="prompts may be computed in parts, beside decodes"
     )
@@ -53,18 +51,14 @@ class EngineConfig(BaseModel):
     scheduling_policy: Literal["fcfs", "priority"] = Field(
         default="fcfs", description="whose turn it is: who came first, or the lowest priority"
     )
-    async_scheduling: bool | None = Field(
-        default=None, description="a batch is planned while the one before runs"
-    )
+    async_scheduling: bool | None = Field(default=None, description="a batch is planned while the one before runs")
     scheduler_reserve_full_isl: bool | None = Field(
         default=None, description="a request is admitted only if all of its prompt fits"
     )
     watermark: float = Field(
         default=0.0, ge=0, lt=1, description="share of the KV blocks kept free when requests are admitted"
     )
-    enable_prefix_caching: bool | None = Field(
-        default=None, description="blocks of equal beginnings are computed once"
-    )
+    enable_prefix_caching: bool | None = Field(default=None, description="blocks of equal beginnings are computed once")
     enforce_eager: bool = Field(default=False, description="no CUDA graphs")
     max_cudagraph_capture_size: int | None = Field(
         default=None, ge=1, description="batches beyond it run without CUDA graph [token]"

@@ -99,9 +99,7 @@ def drop_abandoned(H, j):
         r = c.abort_head
         c.abort_head = A.requests(H)[r].abort_next
         status = A.requests(H)[r].status
-        if status != GONE and not (
-            status == RUNNING and A.config(H)[0].batching == WHOLE
-        ):  # a row stays in its batch
+        if status != GONE and not (status == RUNNING and A.config(H)[0].batching == WHOLE):  # a row stays in its batch
             cancel(H, j, r)
 
 

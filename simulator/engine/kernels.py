@@ -28,7 +28,8 @@ from simulator.engine.compiled import compiled
 
 @compiled
 def below(p, start, n, x):
-    """Index i of the segment [i, i + 1] of the rising axis ``p[start : start + n]`` that ``x`` lies in, or is nearest to."""
+    """Index i of the segment [i, i + 1] of the rising axis ``p[start : start + n]`` that ``x`` lies in, or is
+    nearest to."""
     low, high = 0, n - 1
     while high - low > 1:
         middle = (low + high) // 2
@@ -41,7 +42,8 @@ def below(p, start, n, x):
 
 @compiled
 def line(p, start, n, x):
-    """Value at ``x`` of the line through n points, abscissae at ``start`` and ordinates after them; straight on at the ends."""
+    """Value at ``x`` of the line through n points, abscissae at ``start`` and ordinates after them; straight on at
+    the ends."""
     if n == 1:
         return p[start + n]
     i = below(p, start, n, x)
@@ -135,7 +137,8 @@ def kernel_seconds(
 
 
 class KernelStepTime(BaseModel):
-    """Tables of measured kernels, all layers together [s]. Axes rise; the last one of ``attention_s`` varies fastest."""
+    """Tables of measured kernels, all layers together [s]. Axes rise; the last one of ``attention_s`` varies
+    fastest."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -147,19 +150,13 @@ class KernelStepTime(BaseModel):
     expert_tokens: tuple[float, ...] = Field(default=(), description="tokens of a batch; empty: no experts")
     expert_s: tuple[float, ...] = Field(default=(), description="routed experts [s]")
     prefill_tokens: tuple[float, ...] = Field(min_length=2, description="first axis of attention_s")
-    history_tokens: tuple[float, ...] = Field(
-        min_length=2, description="second: mean tokens before the chunk"
-    )
+    history_tokens: tuple[float, ...] = Field(min_length=2, description="second: mean tokens before the chunk")
     decode_seqs: tuple[float, ...] = Field(min_length=2, description="third")
-    context_tokens: tuple[float, ...] = Field(
-        min_length=2, description="fourth: mean context of decoding sequences"
-    )
+    context_tokens: tuple[float, ...] = Field(min_length=2, description="fourth: mean context of decoding sequences")
     attention_s: tuple[float, ...] = Field(description="[s]")
     skew_prefill: tuple[float, ...] = Field(default=(), description="upper edges of buckets: prefill tokens")
     skew_seqs: tuple[float, ...] = Field(default=(), description="decoding sequences")
-    skew_share: tuple[float, ...] = Field(
-        default=(), description="(mean - least) / (longest - least) context"
-    )
+    skew_share: tuple[float, ...] = Field(default=(), description="(mean - least) / (longest - least) context")
     skew_longest: tuple[float, ...] = Field(default=(), description="longest context")
     skew_history: tuple[float, ...] = Field(default=(), description="mean tokens before the chunk")
     skew_alpha: tuple[float, ...] = Field(default=(), description="by these five, the last varies fastest")

@@ -48,7 +48,8 @@ def barrier(H, j, t):
 
 @compiled
 def join_wave(H, j, b):
-    """Batch ``b`` of rank ``j`` becomes part of the batches that begin with it: all of them last as long as the longest.
+    """Batch ``b`` of rank ``j`` becomes part of the batches that begin with it: all of them last as long as the
+    longest.
 
     Ranks without requests run a dummy batch meanwhile, which takes no longer than the others.
     """
@@ -75,9 +76,19 @@ def begin(H, j, now):
     b = A.batch(H)[j, (c.k - 1) & 1]
     least, most = decode_span(H, j, b.k) if cfg.step_code == KERNELS else (0, 0)
     b.gpu = cfg.time_factor * gpu_seconds(
-        cfg.step_code, A.step_params(H), b.decodes + b.prefill_tokens, b.prefill_tokens, b.prefill_seqs,
-        b.pairs, b.prefill_kv, b.decodes, b.decode_kv, b.sampled, least, most,
-    )  # fmt: skip
+        cfg.step_code,
+        A.step_params(H),
+        b.decodes + b.prefill_tokens,
+        b.prefill_tokens,
+        b.prefill_seqs,
+        b.pairs,
+        b.prefill_kv,
+        b.decodes,
+        b.decode_kv,
+        b.sampled,
+        least,
+        most,
+    )
     owner = A.replica(H)[j - j % cfg.share]  # instances on the same GPUs take turns, batch by batch
     b.start = max(now + cfg.host, owner.gpu_free)
     b.end = b.start + b.gpu

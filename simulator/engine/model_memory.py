@@ -75,9 +75,7 @@ class RankWeights(NamedTuple):
     head: float
 
 
-def rank_weights(
-    model: ModelSpec, tensor_parallel_size: int, layers: range, first: bool, last: bool
-) -> RankWeights:
+def rank_weights(model: ModelSpec, tensor_parallel_size: int, layers: range, first: bool, last: bool) -> RankWeights:
     """Parameters of ``layers`` on one of ``tensor_parallel_size`` ranks; KV heads and MLA latents replicated."""
     tp, p = tensor_parallel_size, model.per_layer
     if model.mla:

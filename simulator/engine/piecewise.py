@@ -56,12 +56,5 @@ class PiecewiseStepTime(BaseModel):
 def piecewise_params(config: PiecewiseStepTime, capture_sizes: Sequence[int]) -> np.ndarray:
     """Parameter array of `piecewise_seconds`."""
     c = config
-    head = [
-        c.decode_kv_s,
-        c.decode_seq_s,
-        c.prefill_pair_s,
-        c.prefill_seq_s,
-        len(capture_sizes),
-        len(c.tokens),
-    ]
+    head = [c.decode_kv_s, c.decode_seq_s, c.prefill_pair_s, c.prefill_seq_s, len(capture_sizes), len(c.tokens)]
     return np.array([*head, *capture_sizes, *c.tokens, *c.seconds], float)

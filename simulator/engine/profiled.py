@@ -21,8 +21,7 @@ class ProfileStepTime(BaseModel):
 
     kind: Literal["profile"] = "profile"
     name: str | None = Field(
-        default=None,
-        description="of `servelab list profiles`, or a file; null: the nearest to model, GPU and flags",
+        default=None, description="of `servelab list profiles`, or a file; null: the nearest to model, GPU and flags"
     )
 
 
@@ -58,9 +57,7 @@ def build_profiled(
     if profile.date:
         source += f" of {profile.date}"
     notes = tuple(f"{source} is used for another {text}" for text in differ)
-    return replace(
-        inner, trust="extrapolated" if differ else profile.trust, source=source, notes=notes
-    ), profile
+    return replace(inner, trust="extrapolated" if differ else profile.trust, source=source, notes=notes), profile
 
 
 def outside(profile: Profile, reached: Mapping[str, float]) -> list[str]:

@@ -90,16 +90,12 @@ def roofline_seconds(
         return 0.0
     rows = padded(p, tokens)
     captured = int(p[N_SIZES]) > 0 and tokens <= p[SIZES + int(p[N_SIZES]) - 1]
-    seconds = max(
-        p[LINEAR_FLOPS] * rows / p[LINEAR_RATE], (p[LINEAR_BYTES] + p[TOKEN_BYTES] * rows) / p[MEMORY_RATE]
-    )
+    seconds = max(p[LINEAR_FLOPS] * rows / p[LINEAR_RATE], (p[LINEAR_BYTES] + p[TOKEN_BYTES] * rows) / p[MEMORY_RATE])
     if p[EXPERTS] > 0.0:
         unused = (1.0 - p[EXPERTS_PER_TOKEN] / p[EXPERTS]) ** tokens
         loaded = p[EXPERTS] * (1.0 - unused)
         loaded = min(p[EXPERTS], loaded + p[EXPERT_SPREAD] * (loaded * unused) ** 0.5)
-        seconds += max(
-            p[EXPERT_FLOPS] * rows / p[EXPERT_RATE], p[EXPERT_BYTES] * loaded / p[EXPERT_MEMORY_RATE]
-        )
+        seconds += max(p[EXPERT_FLOPS] * rows / p[EXPERT_RATE], p[EXPERT_BYTES] * loaded / p[EXPERT_MEMORY_RATE])
     seconds += max(p[HEAD_FLOPS] * sampled / p[LINEAR_RATE], p[HEAD_BYTES] / p[MEMORY_RATE])
     if prefill_tokens > 0:
         seconds += p[MIXED_S] + max(
@@ -108,18 +104,12 @@ def roofline_seconds(
         if p[WINDOW] > 0.0:
             pairs = min(float(prefill_pairs), prefill_tokens * p[WINDOW])
             kv = min(float(prefill_kv), prefill_tokens + prefill_seqs * p[WINDOW])
-            seconds += max(
-                p[SLIDING_PAIR_FLOPS] * pairs / p[ATTENTION_RATE], p[SLIDING_KV_BYTES] * kv / p[KV_RATE]
-            )
+            seconds += max(p[SLIDING_PAIR_FLOPS] * pairs / p[ATTENTION_RATE], p[SLIDING_KV_BYTES] * kv / p[KV_RATE])
     if decode_seqs > 0:
-        seconds += max(
-            p[FULL_PAIR_FLOPS] * decode_kv / p[ATTENTION_RATE], p[FULL_KV_BYTES] * decode_kv / p[KV_RATE]
-        )
+        seconds += max(p[FULL_PAIR_FLOPS] * decode_kv / p[ATTENTION_RATE], p[FULL_KV_BYTES] * decode_kv / p[KV_RATE])
         if p[WINDOW] > 0.0:
             kv = min(float(decode_kv), decode_seqs * p[WINDOW])
-            seconds += max(
-                p[SLIDING_PAIR_FLOPS] * kv / p[ATTENTION_RATE], p[SLIDING_KV_BYTES] * kv / p[KV_RATE]
-            )
+            seconds += max(p[SLIDING_PAIR_FLOPS] * kv / p[ATTENTION_RATE], p[SLIDING_KV_BYTES] * kv / p[KV_RATE])
     seconds += p[COMM_S_PER_TOKEN] * rows + p[FIXED_S] + p[SEQ_S] * (prefill_seqs + decode_seqs)
     return seconds if captured else max(seconds, p[LAUNCH_S])
 
@@ -140,9 +130,7 @@ def roofline_params(
     kv_layer = kv_bytes_per_token(model, settings, 1)
     moe = model.moe_layers
     # activations in 16 bit: each linear reads its input and writes its output; norms and residual pass h thrice each
-    attention = (
-        2 * h + (2 * model.attention_heads * model.qk_head_dim + model.kv_elements_per_token_layer()) / tp
-    )
+    attention = 2 * h + (2 * model.attention_heads * model.qk_head_dim + model.kv_elements_per_token_layer()) / tp
     inner = model.intermediate_size * (model.layers - moe)
     inner += moe * model.moe_intermediate_size * (model.experts_per_token + model.shared_experts)
     token_bytes = 2 * (model.layers * (8 * h + attention) + 5 * inner / tp)
@@ -169,10 +157,7 @@ def roofline_params(
             p[EXPERT_SPREAD] = efficiency.get("expert_imbalance", 0.0) * spread
         p[EXPERTS], p[EXPERTS_PER_TOKEN] = model.experts, model.experts_per_token
     p[FULL_PAIR_FLOPS], p[FULL_KV_BYTES] = model.full_layers * pair_flops, model.full_layers * kv_layer
-    p[SLIDING_PAIR_FLOPS], p[SLIDING_KV_BYTES] = (
-        model.sliding_layers * pair_flops,
-        model.sliding_layers * kv_layer,
-    )
+    p[SLIDING_PAIR_FLOPS], p[SLIDING_KV_BYTES] = (model.sliding_layers * pair_flops, model.sliding_layers * kv_layer)
     p[WINDOW] = model.sliding_window if model.sliding_layers else 0
     p[HEAD_FLOPS], p[HEAD_BYTES] = 2 * head, head * each.other
     p[COMM_S_PER_TOKEN], p[FIXED_S] = comm, fixed

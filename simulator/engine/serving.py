@@ -51,7 +51,8 @@ class ContinuousServing(_Serving):
 class OrcaServing(_Serving):
     """Iteration-level batching with the whole sequence's memory reserved on admission [1]_.
 
-    .. [1] Yu et al., Orca: A Distributed Serving System for Transformer-Based Generative Models, OSDI 2022, algorithm 1.
+    .. [1] Yu et al., Orca: A Distributed Serving System for Transformer-Based Generative Models, OSDI 2022, algorithm
+    1.
     """
 
     kind: Literal["orca"] = "orca"
@@ -99,9 +100,7 @@ class TritonServing(_Serving):
 
     kind: Literal["triton"] = "triton"
     max_batch_size: int = Field(default=8, ge=1, description="[request]; Triton has no default")
-    preferred_batch_size: tuple[int, ...] = Field(
-        default=(), description="sizes that do not wait; (): the largest"
-    )
+    preferred_batch_size: tuple[int, ...] = Field(default=(), description="sizes that do not wait; (): the largest")
     max_queue_delay_microseconds: float = Field(default=0, ge=0, description="[us]")
     max_queue_size: int = Field(default=0, ge=0, description="of the queue policy; 0: no limit [request]")
     default_timeout_microseconds: float = Field(
@@ -127,10 +126,14 @@ class TritonServing(_Serving):
     def batching(self) -> Batching:
         sizes = tuple(dict.fromkeys((*(self.preferred_batch_size or ()), self.max_batch_size)))
         return Batching(
-            WHOLE, self.max_batch_size, sizes, self.max_queue_delay_microseconds / 1e6,
+            WHOLE,
+            self.max_batch_size,
+            sizes,
+            self.max_queue_delay_microseconds / 1e6,
             max_pending=self.max_queue_size or NONE,
-            queue_timeout_s=self.default_timeout_microseconds / 1e6 or inf, instances=self.instance_group_count,
-        )  # fmt: skip
+            queue_timeout_s=self.default_timeout_microseconds / 1e6 or inf,
+            instances=self.instance_group_count,
+        )
 
 
 class TorchServeServing(_Serving):
@@ -147,9 +150,13 @@ class TorchServeServing(_Serving):
 
     def batching(self) -> Batching:
         return Batching(
-            WHOLE, self.batch_size, (self.batch_size,), self.max_batch_delay / 1e3, from_idle=True,
+            WHOLE,
+            self.batch_size,
+            (self.batch_size,),
+            self.max_batch_delay / 1e3,
+            from_idle=True,
             max_pending=self.job_queue_size,
-        )  # fmt: skip
+        )
 
 
 class RayServeServing(_Serving):
@@ -169,9 +176,13 @@ class RayServeServing(_Serving):
 
     def batching(self) -> Batching:
         return Batching(
-            WHOLE, self.max_batch_size, (self.max_batch_size,), self.batch_wait_timeout_s, from_idle=True,
+            WHOLE,
+            self.max_batch_size,
+            (self.max_batch_size,),
+            self.batch_wait_timeout_s,
+            from_idle=True,
             visible=self.max_ongoing_requests,
-        )  # fmt: skip
+        )
 
 
 class TensorFlowServing(_Serving):
@@ -189,19 +200,39 @@ class TensorFlowServing(_Serving):
 
     def batching(self) -> Batching:
         return Batching(
-            WHOLE, self.max_batch_size, (self.max_batch_size,), self.batch_timeout_micros / 1e6,
-            max_pending=self.max_enqueued_batches * self.max_batch_size, instances=self.num_batch_threads,
-        )  # fmt: skip
+            WHOLE,
+            self.max_batch_size,
+            (self.max_batch_size,),
+            self.batch_timeout_micros / 1e6,
+            max_pending=self.max_enqueued_batches * self.max_batch_size,
+            instances=self.num_batch_threads,
+        )
 
 
 ServingConfig = Annotated[
-    ContinuousServing | OrcaServing | OneAtATimeServing | StaticServing | DynamicServing | TritonServing
-    | TorchServeServing | RayServeServing | TensorFlowServing,
+    ContinuousServing
+    | OrcaServing
+    | OneAtATimeServing
+    | StaticServing
+    | DynamicServing
+    | TritonServing
+    | TorchServeServing
+    | RayServeServing
+    | TensorFlowServing,
     Field(discriminator="kind"),
-]  # fmt: skip
+]
 
-_OURS = ("max_num_seqs", "max_num_batched_tokens", "enable_chunked_prefill", "enable_prefix_caching", "async_scheduling",
-         "scheduling_policy", "max_num_active_seqs", "scheduler_reserve_full_isl", "watermark")  # fmt: skip
+_OURS = (
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "enable_chunked_prefill",
+    "enable_prefix_caching",
+    "async_scheduling",
+    "scheduling_policy",
+    "max_num_active_seqs",
+    "scheduler_reserve_full_isl",
+    "watermark",
+)
 
 
 def engine_for(serving: Any, engine: EngineConfig) -> EngineConfig:
@@ -222,9 +253,11 @@ def engine_for(serving: Any, engine: EngineConfig) -> EngineConfig:
                 f"serving.kind={serving.kind}; leave it out"
             )
     own: dict[str, Any] = {
-        "enable_chunked_prefill": False, "enable_prefix_caching": False, "async_scheduling": False,
+        "enable_chunked_prefill": False,
+        "enable_prefix_caching": False,
+        "async_scheduling": False,
         "scheduler_reserve_full_isl": False,
-    }  # fmt: skip
+    }
     if batching.max_batch is not None:
         own["max_num_seqs"] = batching.max_batch
     if batching.instances > 1:

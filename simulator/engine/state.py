@@ -35,7 +35,8 @@ REQUEST = np.dtype(
         ("segment", "i8"), ("segments", "i4"),
         ("prompt", "i4"), ("length", "i4"), ("cap", "i4"), ("out", "i4"), ("level", "i4"),
         ("cached", "i4"), ("preempted", "i4"), ("slot", "i4"), ("next", "i4"), ("prev", "i4"),
-        ("follow", "i4"), ("abort_next", "i4"), ("replica", "i4"), ("state", "i1"), ("status", "i1"), ("in_prefill", "i1"),
+        ("follow", "i4"), ("abort_next", "i4"), ("replica", "i4"), ("state", "i1"), ("status", "i1"),
+        ("in_prefill", "i1"),
         ("watched", "i1"),
     ],
     align=True,
@@ -72,7 +73,8 @@ REPLICA = np.dtype(
         ("busy", "f8"), ("prefill_busy", "f8"), ("pairs", "f8"), ("k", "i8"), ("updated", "i8"),
         ("hashed_k", "i8"), ("sequence", "i8"), ("steps", "i8"), ("prefill_tokens", "i8"),
         ("decode_tokens", "i8"), ("decode_kv", "i8"), ("prefill_kv", "i8"), ("sampled", "i8"),
-        ("context", "i8"), ("preemptions", "i8"), ("queued_tokens", "i8"), ("hit_tokens", "i8"), ("reserved", "i8"), ("padded", "i8"), ("wave", "f8"), ("wave_end", "f8"),
+        ("context", "i8"), ("preemptions", "i8"), ("queued_tokens", "i8"), ("hit_tokens", "i8"), ("reserved", "i8"),
+        ("padded", "i8"), ("wave", "f8"), ("wave_end", "f8"),
         ("lookup_tokens", "i8"), ("started", "i8"), ("unfinished", "i8"),
         ("most_decodes", "i8"), ("most_prefill", "i8"), ("most_kv", "i8"),
         ("running", "i4"), ("decoding", "i4"), ("prefilling", "i4"), ("waiting", "i4"), ("run_head", "i4"),
@@ -94,7 +96,8 @@ CONFIG = np.dtype(
         ("reserve_full", "i8"), ("watermark", "i8"), ("blocks", "i8"), ("caching", "i8"),
         ("max_queued", "i8"), ("max_queued_tokens", "i8"), ("timeouts", "i8"), ("step_code", "i8"),
         ("sample_steps", "i8"), ("compose", "i8"), ("fronts", "i8"), ("named_streams", "i8"),
-        ("delay", "f8"), ("queue_timeout", "f8"), ("batching", "i8"), ("from_idle", "i8"), ("visible", "i8"), ("max_pending", "i8"),
+        ("delay", "f8"), ("queue_timeout", "f8"), ("batching", "i8"), ("from_idle", "i8"), ("visible", "i8"),
+        ("max_pending", "i8"),
         ("share", "i8"), ("lockstep", "i8"),
     ],
     align=True,
@@ -125,7 +128,8 @@ class Fleet(NamedTuple):
 
     ``batch[j, k & 1]`` is batch k while it is in flight; ``entry`` lists the requests whose last prefill chunk
     it holds, ``extra`` those that left DECODE while it was in flight and whose token is handed over alone.
-    ``gaps`` lists request, from and to [s] of decoding that was interrupted; ``noticed`` the watched requests that ended.
+    ``gaps`` lists request, from and to [s] of decoding that was interrupted; ``noticed`` the watched requests that
+    ended.
     """
 
     config: np.ndarray
@@ -201,8 +205,18 @@ def allocate(
     pool = (replicas, blocks if caching else 1)
 
     replica = records(replicas, REPLICA)
-    for name in ("run_head", "run_tail", "front_head", "front_tail", "order_head", "order_tail", "abort_head",
-                 "oldest", "newest", "head_request"):  # fmt: skip
+    for name in (
+        "run_head",
+        "run_tail",
+        "front_head",
+        "front_tail",
+        "order_head",
+        "order_tail",
+        "abort_head",
+        "oldest",
+        "newest",
+        "head_request",
+    ):
         replica[name] = NONE
     replica.updated = -1
     replica.hashed_k = -1
@@ -215,7 +229,9 @@ def allocate(
     block.bucket_next = NONE
     buckets = power_of_two(2 * pool[1])
     return Fleet(
-        config=config, requests=requests, replica=replica,
+        config=config,
+        requests=requests,
+        replica=replica,
         slot=records(wide, SLOT),
         prefill=np.zeros(wide, np.int32),
         free_slot=free_slot,
@@ -235,7 +251,9 @@ def allocate(
         free_block=free_block,
         head_hash=np.zeros((replicas, per_request), np.uint64),
         hit=np.zeros((replicas, per_request), np.int32),
-        segment_stream=segment_stream, segment_tokens=segment_tokens, step_params=step_params,
+        segment_stream=segment_stream,
+        segment_tokens=segment_tokens,
+        step_params=step_params,
         sizes=np.array(sorted(sizes, reverse=True), np.int64),
         itl=np.zeros(ITL_BINS, np.int64) if itl is None else itl,
         itl_over=np.zeros((4096 + 4 * slots, 2), np.int64),
@@ -244,4 +262,4 @@ def allocate(
         gaps=np.zeros((4096 + 4 * slots if c.sample_steps == 1 else 1, 3)),
         noticed=np.zeros(int(np.count_nonzero(requests.watched)) + 1, np.int32),
         log=np.zeros(4, np.int64),
-    )  # fmt: skip
+    )

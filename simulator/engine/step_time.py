@@ -24,9 +24,19 @@ CONSTANT, AFFINE, ROOFLINE, PIECEWISE, KERNELS = range(5)
 
 @compiled
 def gpu_seconds(
-    code, p, tokens, prefill_tokens, prefill_seqs, prefill_pairs, prefill_kv, decode_seqs, decode_kv, sampled,
-    least=0, most=0,
-):  # fmt: skip
+    code,
+    p,
+    tokens,
+    prefill_tokens,
+    prefill_seqs,
+    prefill_pairs,
+    prefill_kv,
+    decode_seqs,
+    decode_kv,
+    sampled,
+    least=0,
+    most=0,
+):
     """GPU time of one batch [s].
 
     tokens: all tokens of the batch; prefill_tokens: of sequences in prefill; prefill_pairs: query-key pairs of the
@@ -40,21 +50,10 @@ def gpu_seconds(
         seconds = ((p[0] + p[1] * prefill_tokens) + p[2] * decode_seqs) + p[3] * decode_kv
         return seconds + p[4] * prefill_pairs + p[5] * prefill_seqs
     if code == PIECEWISE:
-        return piecewise_seconds(
-            p, tokens, prefill_tokens, prefill_seqs, prefill_pairs, decode_seqs, decode_kv
-        )
+        return piecewise_seconds(p, tokens, prefill_tokens, prefill_seqs, prefill_pairs, decode_seqs, decode_kv)
     if code == KERNELS:
         return kernel_seconds(
-            p,
-            tokens,
-            prefill_tokens,
-            prefill_seqs,
-            prefill_pairs,
-            decode_seqs,
-            decode_kv,
-            sampled,
-            least,
-            most,
+            p, tokens, prefill_tokens, prefill_seqs, prefill_pairs, decode_seqs, decode_kv, sampled, least, most
         )
     return roofline_seconds(
         p, tokens, prefill_tokens, prefill_seqs, prefill_pairs, prefill_kv, decode_seqs, decode_kv, sampled
@@ -90,12 +89,8 @@ class RooflineStepTime(_StepTime):
     """From datasheets. None: the default of data/roofline.csv, which says how good it is."""
 
     kind: Literal["roofline"] = "roofline"
-    compute_efficiency: float | None = Field(
-        default=None, gt=0, le=1, description="of dense FLOP/s in linears"
-    )
-    expert_efficiency: float | None = Field(
-        default=None, gt=0, le=1, description="of dense FLOP/s in experts"
-    )
+    compute_efficiency: float | None = Field(default=None, gt=0, le=1, description="of dense FLOP/s in linears")
+    expert_efficiency: float | None = Field(default=None, gt=0, le=1, description="of dense FLOP/s in experts")
     attention_efficiency: float | None = Field(default=None, gt=0, le=1, description="of FLOP/s in attention")
     memory_efficiency: float | None = Field(default=None, gt=0, le=1, description="of bandwidth, weights")
     kv_efficiency: float | None = Field(default=None, gt=0, le=1, description="of bandwidth, KV cache")
@@ -104,13 +99,9 @@ class RooflineStepTime(_StepTime):
     all_reduce_s: float | None = Field(default=None, ge=0, description="latency of one all-reduce [s]")
     all_reduce_pcie_s: float | None = Field(default=None, ge=0, description="the same without NVLink [s]")
     layer_s: float | None = Field(default=None, ge=0, description="fixed GPU time per layer [s]")
-    launch_s: float | None = Field(
-        default=None, ge=0, description="least time per layer without CUDA graph [s]"
-    )
+    launch_s: float | None = Field(default=None, ge=0, description="least time per layer without CUDA graph [s]")
     seq_s: float | None = Field(default=None, ge=0, description="per sequence, synchronous scheduling [s]")
-    seq_async_s: float | None = Field(
-        default=None, ge=0, description="per sequence, asynchronous scheduling [s]"
-    )
+    seq_async_s: float | None = Field(default=None, ge=0, description="per sequence, asynchronous scheduling [s]")
     host_s: float | None = Field(default=None, ge=0, description="host time before each batch [s]")
     expert_memory_efficiency: float | None = Field(
         default=None, gt=0, le=1, description="of bandwidth, expert weights; None: memory_efficiency"
@@ -148,17 +139,10 @@ class StepTime:
     notes: tuple[str, ...] = ()
 
 
-def build_step_time(
-    config: GivenStepTime,
-    model: ModelSpec,
-    gpu: GpuSpec,
-    settings: EngineSettings,
-) -> StepTime:
+def build_step_time(config: GivenStepTime, model: ModelSpec, gpu: GpuSpec, settings: EngineSettings) -> StepTime:
     """The model that ``config`` describes, with its trust level and source."""
     if isinstance(config, ConstantStepTime):
-        return StepTime(
-            "constant", CONSTANT, np.array([config.seconds]), config.host_s, "user", "the scenario"
-        )
+        return StepTime("constant", CONSTANT, np.array([config.seconds]), config.host_s, "user", "the scenario")
     if isinstance(config, AffineStepTime):
         c = config
         params = np.array(
@@ -189,9 +173,7 @@ class Work(NamedTuple):
 
     flops_per_token: float
     flops_per_pair: float
-    weight_bytes_per_step: (
-        float  # every expert of an MoE model; `weight_bytes` takes those that a batch loads
-    )
+    weight_bytes_per_step: float  # every expert of an MoE model; `weight_bytes` takes those that a batch loads
     kv_bytes_per_token: float
     flops_per_sample: float  # of the output head
     expert_bytes: float = 0.0  # of all experts, part of weight_bytes_per_step

@@ -27,7 +27,8 @@ class Job:
 
     ``work(report)`` must call ``report(done, all, text)`` now and then: that is where it is stopped. On a cancel
     ``report`` raises KeyboardInterrupt, as Ctrl-C would, so a simulation gives what it has reached.
-    ``told(progress)`` and ``ended(job)`` are called in the thread; ``told`` also from another every ``tick_s`` [s] without a report.
+    ``told(progress)`` and ``ended(job)`` are called in the thread; ``told`` also from another every ``tick_s`` [s]
+    without a report.
     """
 
     def __init__(

@@ -1,8 +1,10 @@
-"""What an explorer says in HTML: preview, outcome of a run, comparison. Colours are the page's own, so light and dark follow it."""
+"""What an explorer says in HTML: preview, outcome of a run, comparison. Colours are the page's own, so light and
+dark follow it."""
 
 import base64
 from collections.abc import Iterable, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,25 +21,7 @@ from simulator.slo import LIMITS
 
 GOOD, BAD, WARN = "#009E73", "#D55E00", "#E69F00"
 NAMES = {**LIMITS, "queue_s": "queueing time", "attainment": "within SLO"}
-STYLE = """<style>
-.sl-tiles {display:flex; flex-wrap:wrap; gap:8px; margin:6px 0}
-.sl-tile {border:1px solid var(--jp-border-color2, #ddd); border-radius:6px; padding:6px 12px; min-width:112px; line-height:1.3}
-.sl-tile b {font-size:18px; font-weight:600; display:block; color:var(--jp-ui-font-color1, #222)}
-.sl-tile span, .sl-note {font-size:12px; color:var(--jp-ui-font-color2, #666)}
-.sl-say {padding:7px 12px; border-left:4px solid var(--sl, #999); background:var(--jp-layout-color2, #f5f5f5); margin:6px 0; line-height:1.45;
-  color:var(--jp-ui-font-color1, #222); overflow-wrap:anywhere; white-space:pre-line}
-.sl-table {border-collapse:collapse; font-size:13px; margin:6px 0; color:var(--jp-ui-font-color1, #222)}
-.sl-table td, .sl-table th {padding:3px 12px 3px 0; text-align:right; border-bottom:1px solid var(--jp-border-color2, #ddd); white-space:nowrap}
-.sl-table td:first-child, .sl-table th:first-child {text-align:left; white-space:normal; min-width:200px}
-.sl-scroll {overflow-x:auto}
-.sl-pic svg {max-width:100%; height:auto}
-.sl-help {font-size:11px; line-height:1.25; color:var(--jp-ui-font-color2, #666); margin:-2px 0 5px 2px; white-space:normal}
-.sl-knob.sl-knob {height:auto; flex-wrap:wrap; margin:0 2px 4px}
-.sl-knob.sl-knob > select {height:28px; margin-left:0}
-.sl-knob.sl-knob .slider-container {margin:0 8px}
-.sl-knob.sl-knob > .widget-label {flex:0 0 100%; width:100%; text-align:left; height:20px; line-height:20px}
-.sl-group {font-weight:600; margin:10px 0 2px; color:var(--jp-ui-font-color1, #222); border-bottom:1px solid var(--jp-border-color2, #ddd)}
-</style>"""
+STYLE = f"<style>\n{Path(__file__).with_name('cards.css').read_text(encoding='utf-8')}</style>"
 
 
 def tiles(pairs: Iterable[tuple[str, str]]) -> str:
@@ -69,9 +53,7 @@ def hint(*texts: str) -> str:
 def download(text: str) -> str:
     """A link that saves the text as servelab.yaml."""
     data = base64.b64encode(text.encode()).decode()
-    return (
-        f'<a download="servelab.yaml" href="data:text/yaml;base64,{data}" style="margin:0 10px">save YAML</a>'
-    )
+    return f'<a download="servelab.yaml" href="data:text/yaml;base64,{data}" style="margin:0 10px">save YAML</a>'
 
 
 def duration(seconds: float) -> str:
@@ -108,35 +90,50 @@ def preview_card(found: Preview) -> str:
     """Figures of the analytic model and how far to trust them."""
     money = [
         ("USD/hour", f"{found.usd_per_hour:,.2f}" if np.isfinite(found.usd_per_hour) else "no price"),
-        ("USD/1M output tokens", f"{found.usd_per_1m_output_tokens:,.2f}" if np.isfinite(found.usd_per_1m_output_tokens) else "–"),
-    ]  # fmt: skip
+        (
+            "USD/1M output tokens",
+            f"{found.usd_per_1m_output_tokens:,.2f}" if np.isfinite(found.usd_per_1m_output_tokens) else "–",
+        ),
+    ]
     highest = (
         [(f"highest rate within {found.slo_of}, on average", f"{found.slo_rps:.3g} request/s")]
         if found.slo_of and not found.alone
         else []
     )
-    figures = tiles([
-        ("mean TTFT", quantity(found.ttft_s, "s")), ("mean TPOT", quantity(found.tpot_s, "s")), ("mean E2EL", quantity(found.e2el_s, "s")),
-        ("load", f"{found.load:.0%} of the highest"), *highest,
-        ("decoding at a time", f"{found.batch:.3g} a replica"), *money,
-    ])  # fmt: skip
+    figures = tiles(
+        [
+            ("mean TTFT", quantity(found.ttft_s, "s")),
+            ("mean TPOT", quantity(found.tpot_s, "s")),
+            ("mean E2EL", quantity(found.e2el_s, "s")),
+            ("load", f"{found.load:.0%} of the highest"),
+            *highest,
+            ("decoding at a time", f"{found.batch:.3g} a replica"),
+            *money,
+        ]
+    )
     head = _preview_verdict(found)
     notes = [f"No simulation: {found.too_large}" if found.too_large else "", found.no_price]
-    return f"<b>Preview</b> {note(preview_trust(found))}{head}{figures}" + "".join(
-        note(n) for n in notes if n
-    )
+    return f"<b>Preview</b> {note(preview_trust(found))}{head}{figures}" + "".join(note(n) for n in notes if n)
 
 
 def _preview_verdict(found: Preview) -> str:
     at = f"at {found.rate_rps:.4g} requests/s"
     if found.overloaded:
-        return say(f"Overloaded {at}: {found.limit} is used up. {found.replicas} replicas take at most {found.most_rps:.3g} requests/s.", BAD)  # fmt: skip
+        return say(
+            f"Overloaded {at}: {found.limit} is used up. {found.replicas} replicas take at most "
+            f"{found.most_rps:.3g} requests/s.",
+            BAD,
+        )
     if found.alone:
         return say(f"{found.load:.0%} of the highest load {at}, of the LLM alone; simulate for the verdict.")
     if found.e2el_limit_s is not None and found.e2el_s > found.e2el_limit_s:
-        return say(f"On average slower than the SLO {at}: E2EL {quantity(found.e2el_s, 's')}, limit {quantity(found.e2el_limit_s, 's')}.", WARN)  # fmt: skip
+        return say(
+            f"On average slower than the SLO {at}: E2EL {quantity(found.e2el_s, 's')}, limit "
+            f"{quantity(found.e2el_limit_s, 's')}.",
+            WARN,
+        )
     if found.slo_of and found.rate_rps > found.slo_rps:
-        return say(f"On average slower than the SLO {at}; within its {found.slo_of} up to {found.slo_rps:.3g}.", WARN)  # fmt: skip
+        return say(f"On average slower than the SLO {at}; within its {found.slo_of} up to {found.slo_rps:.3g}.", WARN)
     if found.deadline or not (found.slo_of or found.e2el_limit_s):
         why = "a deadline is not one of means" if found.deadline else "the SLO has no limit"
         return say(f"{found.load:.0%} of the highest load {at}; {why}: simulate for the verdict.")
@@ -146,7 +143,8 @@ def _preview_verdict(found: Preview) -> str:
 def preview_trust(found: Preview) -> str:
     """How far the preview is from simulation, and what the step times rest on."""
     about = (
-        f"analytic means, typically {found.error[0]:.0%} (TPOT) and {found.error[1]:.0%} (TTFT) from simulation at this load"
+        f"analytic means, typically {found.error[0]:.0%} (TPOT) and {found.error[1]:.0%} (TTFT) from simulation at "
+        "this load"
         if found.error
         else "analytic means, not compared with simulation at so high a load"
     )
@@ -159,17 +157,23 @@ def outcome_card(result: Result) -> str:
     rows = {(r.metric, r.stat): r for r in rows_of(result.summary())}
     verdict = result.verdict()
     shown = (
-        ("TTFT p50", "ttft_s", "p50"), ("TTFT p99", "ttft_s", "p99"), ("TPOT p99", "tpot_s", "p99"), ("E2EL p50", "e2el_s", "p50"),
-        ("within SLO", "attainment", "mean"), ("goodput", "request_goodput", "mean"), ("output", "output_throughput", "mean"),
+        ("TTFT p50", "ttft_s", "p50"),
+        ("TTFT p99", "ttft_s", "p99"),
+        ("TPOT p99", "tpot_s", "p99"),
+        ("E2EL p50", "e2el_s", "p50"),
+        ("within SLO", "attainment", "mean"),
+        ("goodput", "request_goodput", "mean"),
+        ("output", "output_throughput", "mean"),
         ("GPU duty cycle", "duty_cycle", "mean"),
-    )  # fmt: skip
-    figures = [
-        (title, quantity(rows[m, s].value, rows[m, s].unit)) for title, m, s in shown if (m, s) in rows
-    ]
+    )
+    figures = [(title, quantity(rows[m, s].value, rows[m, s].unit)) for title, m, s in shown if (m, s) in rows]
     money, why = known_cost(result)
     if money is not None:
         cost = money.set_index("metric")["value"]
-        figures += [("USD/hour", f"{cost['usd_per_hour']:,.2f}"), ("USD/1M output tokens within SLO", f"{cost['usd_per_1m_output_tokens_within_slo']:,.2f}")]  # fmt: skip
+        figures += [
+            ("USD/hour", f"{cost['usd_per_hour']:,.2f}"),
+            ("USD/1M output tokens within SLO", f"{cost['usd_per_1m_output_tokens_within_slo']:,.2f}"),
+        ]
     counts = ", ".join(f"{v:,} {k.replace('_', ' ')}" for k, v in result.counts().items())
     told = "".join(result.meta["notes"])
     resting = [d for d in result.meta["deployments"] if d["source"] not in told]
@@ -177,9 +181,14 @@ def outcome_card(result: Result) -> str:
     partial = say("Stopped before its end: figures are of what was reached.", WARN) if result.partial else ""
     notes = "".join(note(n) for n in result.meta["notes"])
     return (
-        say(verdict, GOOD if verdict.startswith("meets SLO: yes") else BAD) + partial + tiles(figures)
-        + note(f"{counts}. {result.stamp}.") + (note(trust) if trust else "") + (note(f"cost: {why}") if why else "") + notes
-    )  # fmt: skip
+        say(verdict, GOOD if verdict.startswith("meets SLO: yes") else BAD)
+        + partial
+        + tiles(figures)
+        + note(f"{counts}. {result.stamp}.")
+        + (note(trust) if trust else "")
+        + (note(f"cost: {why}") if why else "")
+        + notes
+    )
 
 
 def bill_table(result: Result) -> str:
@@ -189,9 +198,16 @@ def bill_table(result: Result) -> str:
     except ServelabError as problem:
         return say(str(problem), WARN)
     rows = [
-        (r.item, f"{r.quantity:,.3f} {r.unit}", f"{r.unit_price_usd:,.2f}", f"{r.usd:,.2f}", r.as_of or "undated", r.source)
+        (
+            r.item,
+            f"{r.quantity:,.3f} {r.unit}",
+            f"{r.unit_price_usd:,.2f}",
+            f"{r.usd:,.2f}",
+            r.as_of or "undated",
+            r.source,
+        )
         for r in rows_of(lines)
-    ]  # fmt: skip
+    ]
     return table(("item", "quantity", "USD/unit", "USD", "as of", "source"), rows)
 
 
@@ -199,17 +215,13 @@ def comparison_card(a: Result, b: Result, names: tuple[str, str]) -> str:
     """How ``b`` differs from ``a``: paired where both served the same requests, and cost beside it."""
     try:
         frame = compare(a, b)
-        said = note(
-            f"Paired request by request; 95 % intervals. {names[0]}: {a.stamp}; {names[1]}: {b.stamp}."
-        )
+        said = note(f"Paired request by request; 95 % intervals. {names[0]}: {a.stamp}; {names[1]}: {b.stamp}.")
     except ServelabError as problem:
         frame, said = _side_by_side(a, b), say(f"Not paired: {problem}", WARN)
     rows: list[tuple[str, ...]] = []
     for r in rows_of(frame):
         low, high = getattr(r, "low", np.nan), getattr(r, "high", np.nan)
-        between = (
-            f"{quantity(low, r.unit)} to {quantity(high, r.unit)}" if np.isfinite([low, high]).all() else "–"
-        )
+        between = f"{quantity(low, r.unit)} to {quantity(high, r.unit)}" if np.isfinite([low, high]).all() else "–"
         apart = "yes" if getattr(r, "differs", False) else "–"
         rows.append(
             (
@@ -238,10 +250,8 @@ def _costs(a: Result, b: Result) -> list[tuple[str, ...]]:
     if left is None or right is None:
         return []
     one, other = (f.set_index("metric")["value"] for f in (left, right))
-    names = {
-        "usd_per_hour": "USD/hour",
-        "usd_per_1m_output_tokens_within_slo": "USD/1M output tokens within SLO",
-    }
+    names = {"usd_per_hour": "USD/hour", "usd_per_1m_output_tokens_within_slo": "USD/1M output tokens within SLO"}
     return [
-        (name, f"{one[k]:,.2f}", f"{other[k]:,.2f}", f"{other[k] - one[k]:+,.2f}", "–", "–") for k, name in names.items()
-    ]  # fmt: skip
+        (name, f"{one[k]:,.2f}", f"{other[k]:,.2f}", f"{other[k] - one[k]:+,.2f}", "–", "–")
+        for k, name in names.items()
+    ]

@@ -15,10 +15,7 @@ from simulator.scenario import Scenario
 def no_files(scenario: Scenario) -> None:
     """Raises ServelabError for a scenario that names a file of this machine: only names of the catalog are none."""
     mapping = scenario.to_mapping()
-    named = [
-        ("workload.path", mapping["workload"].get("path")),
-        ("prices.file", mapping["prices"].get("file")),
-    ]
+    named = [("workload.path", mapping["workload"].get("path")), ("prices.file", mapping["prices"].get("file"))]
     for i, d in enumerate(mapping["deployments"]):
         model, profile = d["model"], d["step_time"].get("name")
         if isinstance(model, str) and not in_catalog("model", model):

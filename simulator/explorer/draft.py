@@ -1,4 +1,5 @@
-"""The scenario being edited: undo, presets, YAML in and out. A faulty edit stays in the draft and says what is wrong."""
+"""The scenario being edited: undo, presets, YAML in and out. A faulty edit stays in the draft and says what is
+wrong."""
 
 import copy
 import time
@@ -26,7 +27,8 @@ MOST_SEED = 2**31
 
 @dataclass(frozen=True)
 class State:
-    """What a file keeps of an explorer: the draft, its seed, and the pinned run's scenario and seed; ``plain``: a scenario alone."""
+    """What a file keeps of an explorer: the draft, its seed, and the pinned run's scenario and seed; ``plain``: a
+    scenario alone."""
 
     mapping: Mapping[str, Any]
     seed: int = 0
@@ -38,13 +40,11 @@ class State:
 class Draft:
     """A scenario as plain data with its history.
 
-    ``files``: whether it may name files of this machine (traces, price files, model folders, profiles by path); a page for
-    others must not read them.
+    ``files``: whether it may name files of this machine (traces, price files, model folders, profiles by path); a page
+    for others must not read them.
     """
 
-    def __init__(
-        self, scenario: Scenario, files: bool = True, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, scenario: Scenario, files: bool = True, clock: Callable[[], float] = time.monotonic) -> None:
         self.base_dir, self._files, self._clock = scenario.base_dir, files, clock
         self._past: list[dict[str, Any]] = [scenario.to_mapping()]
         self._at = 0
@@ -65,15 +65,13 @@ class Draft:
     # ---- edits --------------------------------------------------------------------------------------------
 
     def set(self, field: Field, value: Any) -> None:
-        """Give ``field`` a value; None takes the default. Another member of a union begins with its starter's values."""
+        """Give ``field`` a value; None takes the default. Another member of a union begins with its starter's
+        values."""
         if value == field.value:
             return
         if field.tag:
             name = str(field.path[-2])
-            self._put(
-                field.path[:-1],
-                {field.path[-1]: value, **copy.deepcopy(STARTERS.get(name, {}).get(value, {}))},
-            )
+            self._put(field.path[:-1], {field.path[-1]: value, **copy.deepcopy(STARTERS.get(name, {}).get(value, {}))})
         else:
             self._put(field.path, value)
 
@@ -129,7 +127,8 @@ class Draft:
     # ---- files --------------------------------------------------------------------------------------------
 
     def to_text(self, seed: int = 0, pinned: Mapping[str, Any] | None = None, pinned_seed: int = 0) -> str:
-        """YAML that `of_text` reads: the draft as it stands, seed and pinned run. ``servelab run`` reads ``scenario`` of it."""
+        """YAML that `of_text` reads: the draft as it stands, seed and pinned run. ``servelab run`` reads
+        ``scenario`` of it."""
         state: dict[str, Any] = {"explorer": FORMAT, "seed": seed, "scenario": self.mapping}
         if pinned:
             state |= {"pinned_seed": pinned_seed, "pinned": dict(pinned)}
@@ -145,9 +144,7 @@ def of_text(text: str, base_dir: Path = Path()) -> State:
     if "explorer" not in mapping:
         return State(Scenario.of(mapping, base_dir).to_mapping(), plain=True)
     if mapping["explorer"] != FORMAT:
-        raise ServelabError(
-            f"explorer: format {mapping['explorer']!r} is not supported, this servelab reads {FORMAT}"
-        )
+        raise ServelabError(f"explorer: format {mapping['explorer']!r} is not supported, this servelab reads {FORMAT}")
     known = {"explorer", "seed", "scenario", "pinned", "pinned_seed"}
     for key in mapping:
         if key not in known:
@@ -158,9 +155,11 @@ def of_text(text: str, base_dir: Path = Path()) -> State:
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST_SEED:
             raise ServelabError(f"{name} must be a whole number of 0 to {MOST_SEED:,}, got {value!r}")
     return State(
-        Scenario.of(mapping.get("scenario") or {}, base_dir).to_mapping(), seed,
-        Scenario.of(pinned, base_dir).to_mapping() if pinned else None, pinned_seed,
-    )  # fmt: skip
+        Scenario.of(mapping.get("scenario") or {}, base_dir).to_mapping(),
+        seed,
+        Scenario.of(pinned, base_dir).to_mapping() if pinned else None,
+        pinned_seed,
+    )
 
 
 def presets() -> dict[str, Path]:

@@ -43,7 +43,8 @@ def reached(f: Field) -> bool:
 
 
 def listed(f: Field) -> bool:
-    """Whether a knob is a list of the catalog's names: they all show then, where a text field offers only those like its text."""
+    """Whether a knob is a list of the catalog's names: they all show then, where a text field offers only those like
+    its text."""
     return f.path[-1] == "gpu" and isinstance(f.value, str) and in_catalog("gpu", f.value)
 
 

@@ -18,15 +18,34 @@ from simulator.scenario import Scenario
 PANELS = ("Workload", "Model and GPU", "Engine", "Topology", "Autoscaling", "SLO", "Prices")
 _TOP = {"workload": "Workload", "slo": "SLO", "prices": "Prices"}
 _OF_DEPLOYMENT = {
-    "model": "Model and GPU", "gpu": "Model and GPU", "step_time": "Model and GPU", "step_time_factor": "Model and GPU",
-    "api_server": "Engine", "engine": "Engine", "serving": "Engine",
-    "autoscaler": "Autoscaling", "metrics": "Autoscaling", "rollout": "Autoscaling",
-}  # fmt: skip
+    "model": "Model and GPU",
+    "gpu": "Model and GPU",
+    "step_time": "Model and GPU",
+    "step_time_factor": "Model and GPU",
+    "api_server": "Engine",
+    "engine": "Engine",
+    "serving": "Engine",
+    "autoscaler": "Autoscaling",
+    "metrics": "Autoscaling",
+    "rollout": "Autoscaling",
+}
 _TAGS = ("kind", "source")
 _UNITS = (
-    ("_bytes_per_s", "B/s"), ("_bytes", "B"), ("_rps", "request/s"), ("_token_s", "s/token"), ("_seq_s", "s/sequence"), ("_kv_s", "s/token"),
-    ("_s", "s"), ("_months", "month"), ("_gb", "GB"), ("_hours", "h"), ("_w", "W"), ("usd_per_1m_tokens", "USD/1M token"), ("_tokens", "token"), ("_fraction", "share"),
-)  # fmt: skip
+    ("_bytes_per_s", "B/s"),
+    ("_bytes", "B"),
+    ("_rps", "request/s"),
+    ("_token_s", "s/token"),
+    ("_seq_s", "s/sequence"),
+    ("_kv_s", "s/token"),
+    ("_s", "s"),
+    ("_months", "month"),
+    ("_gb", "GB"),
+    ("_hours", "h"),
+    ("_w", "W"),
+    ("usd_per_1m_tokens", "USD/1M token"),
+    ("_tokens", "token"),
+    ("_fraction", "share"),
+)
 Kind = Literal["integer", "number", "boolean", "choice", "suggest", "text", "yaml"]
 Keys = tuple[str | int, ...]
 
@@ -35,9 +54,10 @@ Keys = tuple[str | int, ...]
 class Field:
     """One value of a scenario and how it may be entered.
 
-    ``path`` are the keys to it. ``kind`` is ``choice`` where only ``choices`` are allowed, ``suggest`` where they are those of the
-    catalog and others are, too, and ``yaml`` for what has no simpler form. ``minimum`` and ``maximum`` are inclusive unless
-    ``exclusive`` says otherwise. ``nullable``: an empty field takes the default, which ``help`` explains.
+    ``path`` are the keys to it. ``kind`` is ``choice`` where only ``choices`` are allowed, ``suggest`` where they are
+    those of the catalog and others are, too, and ``yaml`` for what has no simpler form. ``minimum`` and ``maximum`` are
+    inclusive unless ``exclusive`` says otherwise. ``nullable``: an empty field takes the default, which ``help``
+    explains.
     """
 
     path: Keys
@@ -59,9 +79,7 @@ class Field:
         """The heading that it stands under within its panel."""
         keys = [str(k) for k in self.path[:-1] if not isinstance(k, int)]
         return " ".join(
-            keys[1:]
-            if keys[:1] == ["deployments"] or keys[:1] == [self.path[0]] and self.path[0] in _TOP
-            else keys
+            keys[1:] if keys[:1] == ["deployments"] or keys[:1] == [self.path[0]] and self.path[0] in _TOP else keys
         )
 
     @property
@@ -77,9 +95,7 @@ class Field:
         'ttft_s [s]'
         """
         name = str(self.path[-1])
-        return (
-            f"{name} [{self.unit}]" if self.unit and not (len(self.unit) > 3 and self.unit in name) else name
-        )
+        return f"{name} [{self.unit}]" if self.unit and not (len(self.unit) > 3 and self.unit in name) else name
 
     @property
     def limits(self) -> str:
@@ -88,16 +104,8 @@ class Field:
         >>> Field(("slo", "attainment"), "SLO", "number", minimum=0, maximum=1, exclusive=(True, False)).limits
         'above 0, at most 1'
         """
-        low = (
-            ""
-            if self.minimum is None
-            else f"{'above' if self.exclusive[0] else 'at least'} {self.minimum:,.10g}"
-        )
-        high = (
-            ""
-            if self.maximum is None
-            else f"{'below' if self.exclusive[1] else 'at most'} {self.maximum:,.10g}"
-        )
+        low = "" if self.minimum is None else f"{'above' if self.exclusive[0] else 'at least'} {self.minimum:,.10g}"
+        high = "" if self.maximum is None else f"{'below' if self.exclusive[1] else 'at most'} {self.maximum:,.10g}"
         return ", ".join(x for x in (low, high) if x)
 
 
@@ -106,9 +114,7 @@ def _schema() -> dict[str, Any]:
     return Scenario.model_json_schema()
 
 
-def fields(
-    mapping: Mapping[str, Any], deployment: int = 0, schema: Mapping[str, Any] | None = None
-) -> list[Field]:
+def fields(mapping: Mapping[str, Any], deployment: int = 0, schema: Mapping[str, Any] | None = None) -> list[Field]:
     """Fields of a scenario given as plain data: those of one deployment and all that is not of a deployment.
 
     ``schema``: taken from `Scenario` where not given.
@@ -146,10 +152,7 @@ class _Walk:
 
     def _open(self, node: Mapping[str, Any]) -> Mapping[str, Any]:
         while "$ref" in node:
-            node = {
-                **self._defs[node["$ref"].rpartition("/")[2]],
-                **{k: v for k, v in node.items() if k != "$ref"},
-            }
+            node = {**self._defs[node["$ref"].rpartition("/")[2]], **{k: v for k, v in node.items() if k != "$ref"}}
         return node
 
     def _branches(self, node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -163,12 +166,7 @@ class _Walk:
             yield from self._branches(branch)
 
     def object(
-        self,
-        node: Mapping[str, Any],
-        value: Mapping[str, Any],
-        path: Keys,
-        deployment: int = 0,
-        tag: str = "",
+        self, node: Mapping[str, Any], value: Mapping[str, Any], path: Keys, deployment: int = 0, tag: str = ""
     ) -> Iterator[Field]:
         required = set(node.get("required", ()))
         for name, child in node.get("properties", {}).items():
@@ -181,27 +179,15 @@ class _Walk:
             meaning = MEANINGS.get(f"{node.get('title')}.{name}") or MEANINGS.get(name, "")
             yield from self._child(child, value.get(name), (*path, name), name in required, meaning)
 
-    def _child(
-        self, child: Mapping[str, Any], value: Any, path: Keys, required: bool, meaning: str
-    ) -> Iterator[Field]:
+    def _child(self, child: Mapping[str, Any], value: Any, path: Keys, required: bool, meaning: str) -> Iterator[Field]:
         described = self._open(child)
         text = str(child.get("description") or meaning)
         default = described.get("default")
         branches = [b for b in self._branches(child) if b.get("type") != "null"]
         nullable = not required and default is None
-        about: dict[str, Any] = {
-            "panel": panel_of(path),
-            "default": default,
-            "help": text,
-            "nullable": nullable,
-        }
+        about: dict[str, Any] = {"panel": panel_of(path), "default": default, "help": text, "nullable": nullable}
         value = default if value is None else value
-        tagged = {
-            name: b
-            for b in branches
-            for t in _TAGS
-            if (name := b.get("properties", {}).get(t, {}).get("const"))
-        }
+        tagged = {name: b for b in branches for t in _TAGS if (name := b.get("properties", {}).get(t, {}).get("const"))}
         if len(tagged) > 1 and len(tagged) == len(branches):
             yield from self._union(tagged, value, path, about)
             return
@@ -222,15 +208,11 @@ class _Walk:
             return
         yield Field(path, kind="yaml", value=value, **about)
 
-    def _union(
-        self, tagged: Mapping[str, Mapping[str, Any]], value: Any, path: Keys, about: dict
-    ) -> Iterator[Field]:
+    def _union(self, tagged: Mapping[str, Mapping[str, Any]], value: Any, path: Keys, about: dict) -> Iterator[Field]:
         tag = next(t for t in _TAGS if t in next(iter(tagged.values()))["properties"])
         chosen = str((value or {}).get(tag))
         offered = tuple(
-            n
-            for n, b in tagged.items()
-            if n == chosen or n in STARTERS.get(str(path[-1]), {}) or not b.get("required")
+            n for n, b in tagged.items() if n == chosen or n in STARTERS.get(str(path[-1]), {}) or not b.get("required")
         )
         yield Field((*path, tag), kind="choice", value=chosen, choices=offered, tag=True, **about)
         if chosen in tagged:
@@ -246,10 +228,15 @@ class _Walk:
             return Field(path, kind="choice", value=value, choices=(True, False), **about)
         low, high = node.get("minimum"), node.get("maximum")
         return Field(
-            path, kind=kind or "yaml", value=value, unit=unit_of(str(path[-1]), about["help"]),
-            minimum=node.get("exclusiveMinimum", low), maximum=node.get("exclusiveMaximum", high),
-            exclusive=("exclusiveMinimum" in node, "exclusiveMaximum" in node), **about,
-        )  # type: ignore[arg-type]  # fmt: skip
+            path,
+            kind=kind or "yaml",
+            value=value,
+            unit=unit_of(str(path[-1]), about["help"]),
+            minimum=node.get("exclusiveMinimum", low),
+            maximum=node.get("exclusiveMaximum", high),
+            exclusive=("exclusiveMinimum" in node, "exclusiveMaximum" in node),
+            **about,
+        )  # type: ignore[arg-type]
 
 
 @cache

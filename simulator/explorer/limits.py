@@ -22,8 +22,9 @@ class TooLarge(ServelabError):
 
 @dataclass(frozen=True)
 class Limits:
-    """``requests`` of one run; ``pods`` that a run may have at a time; ``seqs``: pods times max_num_seqs; ``blocks``: pods times
-    KV blocks; ``segments``: earlier turns that requests of sessions repeat; ``designs`` that a plan may choose from."""
+    """``requests`` of one run; ``pods`` that a run may have at a time; ``seqs``: pods times max_num_seqs;
+    ``blocks``: pods times KV blocks; ``segments``: earlier turns that requests of sessions repeat; ``designs`` that
+    a plan may choose from."""
 
     requests: int = 5_000_000
     pods: int = 100_000
@@ -44,7 +45,8 @@ class Limits:
             return
         if not found.requests <= self.requests:  # not even where it is not a number
             raise TooLarge(
-                f"workload: about {found.requests:,.0f} requests, more than the {self.requests:,} that are simulated here; "
+                f"workload: about {found.requests:,.0f} requests, more than the {self.requests:,} that are "
+                "simulated here; "
                 "shorten duration_s or lower rate_rps"
             )
         if not found.segments <= self.segments:
@@ -59,9 +61,19 @@ class Limits:
         pods = [pods_at_most(r) * r.config.data_parallel_size for r in resolved]
         sizes = (
             ("pods", sum(pods), self.pods, "replicas or max_replicas"),
-            ("sequences", sum(n * r.settings.max_num_seqs for n, r in zip(pods, resolved, strict=True)), self.seqs, "max_num_seqs"),
-            ("KV blocks", sum(n * r.settings.num_gpu_blocks for n, r in zip(pods, resolved, strict=True)), self.blocks, "replicas"),
-        )  # fmt: skip
+            (
+                "sequences",
+                sum(n * r.settings.max_num_seqs for n, r in zip(pods, resolved, strict=True)),
+                self.seqs,
+                "max_num_seqs",
+            ),
+            (
+                "KV blocks",
+                sum(n * r.settings.num_gpu_blocks for n, r in zip(pods, resolved, strict=True)),
+                self.blocks,
+                "replicas",
+            ),
+        )
         for what, value, most, field in sizes:
             if value > most:
                 raise TooLarge(
@@ -85,7 +97,8 @@ def expected_requests(scenario: Scenario) -> float | None:
 
 @dataclass(frozen=True)
 class Expected:
-    """``sessions`` (a request without one counts as one), their ``requests``, and the ``segments`` by which turns repeat earlier ones."""
+    """``sessions`` (a request without one counts as one), their ``requests``, and the ``segments`` by which turns
+    repeat earlier ones."""
 
     sessions: float
     requests: float
@@ -106,9 +119,7 @@ def expected(scenario: Scenario) -> Expected | None:
         parts = looped + [_turned(c, arrivals_within(c.arrivals, w.duration_s or 0.0)) for c in free]
     else:  # nobody knows how many of them are of which class
         parts = looped + [max((_turned(c, float(w.requests)) for c in free), key=lambda e: e.requests)]
-    return Expected(
-        sum(e.sessions for e in parts), sum(e.requests for e in parts), sum(e.segments for e in parts)
-    )
+    return Expected(sum(e.sessions for e in parts), sum(e.requests for e in parts), sum(e.segments for e in parts))
 
 
 def _looped(c: Any) -> Expected:
@@ -140,15 +151,9 @@ def arrivals_within(arrivals: Any, duration_s: float) -> float:
     def upto(time_s: float) -> float:
         return time_s // span_s * passed + rate.integral(time_s % span_s)
 
-    ends = [
-        (s.start_s, min(s.start_s + s.duration_s, duration_s))
-        for s in arrivals.spikes
-        if s.start_s < duration_s
-    ]
+    ends = [(s.start_s, min(s.start_s + s.duration_s, duration_s)) for s in arrivals.spikes if s.start_s < duration_s]
     edges = np.unique([0.0, duration_s, *(t for pair in ends for t in pair)])
     factor = np.ones(len(edges) - 1)
-    for spike, (start_s, end_s) in zip(
-        [s for s in arrivals.spikes if s.start_s < duration_s], ends, strict=True
-    ):
+    for spike, (start_s, end_s) in zip([s for s in arrivals.spikes if s.start_s < duration_s], ends, strict=True):
         factor[np.searchsorted(edges, start_s) : np.searchsorted(edges, end_s)] *= spike.factor
     return float(np.diff([upto(t) for t in edges]) @ factor)

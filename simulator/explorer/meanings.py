@@ -1,4 +1,5 @@
-"""What fields mean whose scenario class does not say so itself: by ``Part.field``, or by the field's name in any part."""
+"""What fields mean whose scenario class does not say so itself: by ``Part.field``, or by the field's name in any
+part."""
 
 MEANINGS = {
     "Scenario.schema_version": "version of this format",

@@ -33,10 +33,10 @@ class Preview:
     ``load``: share of the highest rate with a steady state; ``most_rps`` and ``slo_rps``: the highest rate of all
     replicas, and the one within the limits on TTFT and TPOT [request/s]; ``batch``: sequences that decode at a time;
     ``usd_per_1m_output_tokens`` at this rate. ``limit``: what is used up where the load is too high. ``error``: how far
-    mean TPOT and TTFT are from simulation (median, relative), None beyond the loads that were compared. ``alone``: there are stages
-    around the LLM, which it leaves out. ``too_large``: why it would not be simulated.
-    ``slo_of``: the limits that ``slo_rps`` keeps, empty where neither TTFT nor TPOT has one; ``e2el_limit_s`` [s]; ``deadline``: whether
-    the SLO has one, of which means say nothing.
+    mean TPOT and TTFT are from simulation (median, relative), None beyond the loads that were compared. ``alone``:
+    there are stages around the LLM, which it leaves out. ``too_large``: why it would not be simulated. ``slo_of``: the
+    limits that ``slo_rps`` keeps, empty where neither TTFT nor TPOT has one; ``e2el_limit_s`` [s]; ``deadline``:
+    whether the SLO has one, of which means say nothing.
     """
 
     rate_rps: float
@@ -70,8 +70,9 @@ def preview(scenario: Scenario, limits: Limits = Limits()) -> Preview:
     """The first deployment's steady state at the scenario's mean rate, shared evenly among its replicas.
 
     Raises ServelabError for what cannot be simulated, and, saying so, where the analytic model does not apply: several
-    deployments, other serving than continuous batching, no replicas at the start. More pods than ``limits`` raise TooLarge
-    before anything is priced; of traffic only a sample is drawn, and ``too_large`` says where a simulation would be refused.
+    deployments, other serving than continuous batching, no replicas at the start. More pods than ``limits`` raise
+    TooLarge before anything is priced; of traffic only a sample is drawn, and ``too_large`` says where a simulation
+    would be refused.
     """
     limits.check_pods(scenario)
     r = resolve_deployment(scenario, 0)
@@ -95,16 +96,27 @@ def preview(scenario: Scenario, limits: Limits = Limits()) -> Preview:
     ok = found.step_s is not None
     load = rate_rps / (n * top) if top else float("inf")
     return Preview(
-        rate_rps, n,
-        ttft_s=found.ttft_s if ok else float("nan"), tpot_s=found.step_s or float("nan"),
+        rate_rps,
+        n,
+        ttft_s=found.ttft_s if ok else float("nan"),
+        tpot_s=found.step_s or float("nan"),
         e2el_s=found.ttft_s + (lengths.output - 1) * found.tpot_s if ok else float("nan"),
-        load=load, batch=found.decoding, most_rps=n * top, slo_rps=n * most_rps(r, lengths, slo.tpot_s, slo.ttft_s),
-        limit=found.limit, usd_per_hour=usd, no_price=why,
+        load=load,
+        batch=found.decoding,
+        most_rps=n * top,
+        slo_rps=n * most_rps(r, lengths, slo.tpot_s, slo.ttft_s),
+        limit=found.limit,
+        usd_per_hour=usd,
+        no_price=why,
         usd_per_1m_output_tokens=usd / (tokens_s * 3600) * 1e6 if tokens_s else float("nan"),
-        trust=r.step_time.trust, error=known_error(load), alone=scenario.path is not None, too_large=too_large,
+        trust=r.step_time.trust,
+        error=known_error(load),
+        alone=scenario.path is not None,
+        too_large=too_large,
         slo_of=" and ".join(LIMITS[name] for name in ("ttft_s", "tpot_s") if name in slo.limits()),
-        e2el_limit_s=slo.e2el_s, deadline=slo.deadline_s is not None,
-    )  # fmt: skip
+        e2el_limit_s=slo.e2el_s,
+        deadline=slo.deadline_s is not None,
+    )
 
 
 def known_error(load: float) -> tuple[float, float] | None:

@@ -1,4 +1,5 @@
-"""Values to begin with for members of unions that need some: by the union's field, then by member. For forms; nothing is run with them unasked."""
+"""Values to begin with for members of unions that need some: by the union's field, then by member. For forms;
+nothing is run with them unasked."""
 
 from typing import Any
 
@@ -15,8 +16,16 @@ _CONCURRENCY = {"metric": "concurrency", "target_average_value": 16}
 STARTERS: dict[str, dict[str, dict[str, Any]]] = {
     "workload": {
         "azure_conversation": {"rate_rps": 4.0, "duration_s": 600},
-        "poisson": {"rate_rps": 4.0, "duration_s": 600, "prompt_tokens": {**_FIXED, "tokens": 512}, "output_tokens": _FIXED},
-        "synthetic": {"duration_s": 600, "classes": [{"preset": "chat", "arrivals": {"kind": "poisson", "rate_rps": 4.0}}]},
+        "poisson": {
+            "rate_rps": 4.0,
+            "duration_s": 600,
+            "prompt_tokens": {**_FIXED, "tokens": 512},
+            "output_tokens": _FIXED,
+        },
+        "synthetic": {
+            "duration_s": 600,
+            "classes": [{"preset": "chat", "arrivals": {"kind": "poisson", "rate_rps": 4.0}}],
+        },
         "trace": {"path": "trace.csv"},
     },
     "prompt_tokens": _LENGTHS,
@@ -32,4 +41,4 @@ STARTERS: dict[str, dict[str, dict[str, Any]]] = {
         "kpa": {"min_replicas": 1, "max_replicas": 8},
         "scheduled": {"schedule": [{"from": 0, "replicas": 1}, {"from": 300, "replicas": 2}]},
     },
-}  # fmt: skip
+}

@@ -70,18 +70,14 @@ def all_tabs(run: Outcome | None, search: Outcome | None, pinned: Outcome | None
 def _cdfs(runs: dict[str, Result], stamp: str) -> Iterator[Item]:
     slo = next(iter(runs.values())).slo_config
     for name in ("ttft_s", "tpot_s", "e2el_s"):
-        series = {
-            k or LIMITS[name]: latency(r.requests, name)[completed(r.requests)] for k, r in runs.items()
-        }
+        series = {k or LIMITS[name]: latency(r.requests, name)[completed(r.requests)] for k, r in runs.items()}
         chart = charts.latency_cdf(series, LIMITS[name], slo.limits().get(name), slo.attainment)
         yield Picture(charts.signed(chart, stamp))
 
 
 def _over_time(outcome: Outcome, r: Result) -> Iterator[Item]:
     yield Html(cards.note("Drag over the arrivals at the top to look closer; double-click to see all again."))
-    made = charts.timeline(
-        r.requests, r.timeline, r.good(), r.slo_config.attainment, instances=r.instances, brush=True
-    )
+    made = charts.timeline(r.requests, r.timeline, r.good(), r.slo_config.attainment, instances=r.instances, brush=True)
     yield Picture(charts.signed(made, outcome.stamp), live=True)
 
 
@@ -119,21 +115,13 @@ def _capacity(outcome: Outcome, found: Capacity) -> Iterator[Item]:
 def _plan(outcome: Outcome, found: Plan) -> Iterator[Item]:
     yield Html(cards.say("\n".join(headline(found)), cards.GOOD if found.best else cards.BAD))
     nearest = found.best or found.closest
-    looked = (
-        found.designs[found.designs["tpot_s_p99"].notna()]
-        if "tpot_s_p99" in found.designs
-        else found.designs[:0]
-    )
+    looked = found.designs[found.designs["tpot_s_p99"].notna()] if "tpot_s_p99" in found.designs else found.designs[:0]
     if nearest is None or not len(looked):
         return
     names = [c for c in nearest.fields if c in looked]
     design = looked[names].astype(str).agg(", ".join, axis=1)
     yield Picture(
-        charts.signed(
-            charts.pareto(looked.assign(design=design), limit_s=outcome.scenario.slo.tpot_s), outcome.stamp
-        )
+        charts.signed(charts.pareto(looked.assign(design=design), limit_s=outcome.scenario.slo.tpot_s), outcome.stamp)
     )
     shown = [*names, "usd_per_hour", "status", "binds"]
-    yield Html(
-        cards.table(shown, ([cards.cell(v) for v in row] for row in looked[shown].itertuples(index=False)))
-    )
+    yield Html(cards.table(shown, ([cards.cell(v) for v in row] for row in looked[shown].itertuples(index=False))))

@@ -1,4 +1,5 @@
-"""What an explorer runs: a simulation, a capacity search, a plan. The last outcomes are kept, so the same is not computed twice."""
+"""What an explorer runs: a simulation, a capacity search, a plan. The last outcomes are kept, so the same is not
+computed twice."""
 
 import json
 from collections import OrderedDict
@@ -41,7 +42,8 @@ class Outcome:
 
 
 class Work:
-    """``runs``: where searches evaluate; ``limits`` of one simulation; ``files``: whether scenarios may name files of this machine."""
+    """``runs``: where searches evaluate; ``limits`` of one simulation; ``files``: whether scenarios may name files
+    of this machine."""
 
     def __init__(self, runs: Runs = Runs("serial"), limits: Limits = Limits(), files: bool = True) -> None:
         self._runs, self.limits, self.files = runs, limits, files
@@ -73,10 +75,7 @@ class Work:
         def work(report: Report) -> Outcome:
             counted = _Counted(report, "loads simulated")
             return Outcome(
-                "capacity",
-                scenario,
-                seed,
-                capacity(scenario, (seed,), runs=counted.runs(self._runs, self.limits)),
+                "capacity", scenario, seed, capacity(scenario, (seed,), runs=counted.runs(self._runs, self.limits))
             )
 
         return self._remembered("capacity", scenario, seed, {}, work)
@@ -84,7 +83,8 @@ class Work:
     def plan(
         self, scenario: Scenario, seed: int, choices: Mapping[str, list[Any]], claim: Claim
     ) -> Callable[[Report], Outcome]:
-        """The cheapest combination of ``choices`` that holds as ``claim`` says. Raises ServelabError for choices that are none."""
+        """The cheapest combination of ``choices`` that holds as ``claim`` says. Raises ServelabError for choices
+        that are none."""
         sound(choices, self.limits.designs)
 
         def work(report: Report) -> Outcome:
@@ -97,12 +97,7 @@ class Work:
         return self._remembered("plan", scenario, seed, more, work)
 
     def _remembered(
-        self,
-        kind: Kind,
-        scenario: Scenario,
-        seed: int,
-        more: dict[str, Any],
-        work: Callable[[Report], Outcome],
+        self, kind: Kind, scenario: Scenario, seed: int, more: dict[str, Any], work: Callable[[Report], Outcome]
     ) -> Callable[[Report], Outcome]:
         self.may_read(scenario)
         key = json.dumps([kind, scenario.to_mapping(), seed, more], sort_keys=True, default=str)

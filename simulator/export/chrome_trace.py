@@ -21,9 +21,7 @@ from simulator.explain import PHASES
 from simulator.result import Result
 
 
-def write_trace_events(
-    result: Result, path: Path, *, max_requests: int = 10_000, overwrite: bool = False
-) -> Path:
+def write_trace_events(result: Result, path: Path, *, max_requests: int = 10_000, overwrite: bool = False) -> Path:
     """Write the batches of ``result`` to ``path`` (``.json`` or ``.json.gz``), and its first ``max_requests`` requests.
 
     Raises ServelabError when no batch was logged (it names the flag), for another ending and a file that exists.
@@ -39,9 +37,12 @@ def write_trace_events(
     packed = path.suffix == ".gz"
     with gzip.open(path, "wt", encoding="utf-8") if packed else open(path, "w", encoding="utf-8") as file:
         about = {
-            "steps": logged, "seed": result.meta["seed"], "servelab": result.meta["version"],
-            "requests_shown": min(max_requests, len(result.requests)), "requests": len(result.requests),
-        }  # fmt: skip
+            "steps": logged,
+            "seed": result.meta["seed"],
+            "servelab": result.meta["version"],
+            "requests_shown": min(max_requests, len(result.requests)),
+            "requests": len(result.requests),
+        }
         file.write(f'{{"displayTimeUnit":"ms","otherData":{json.dumps(about)},"traceEvents":[\n')
         for i, event in enumerate(_events(result, max_requests)):
             file.write((",\n" if i else "") + json.dumps(event, separators=(",", ":")))
@@ -67,10 +68,20 @@ def _events(result: Result, max_requests: int) -> Iterator[dict[str, Any]]:
     for row in result.steps.itertuples(index=False):
         p = pid[row.deployment, row.replica]
         yield {
-            "ph": "X", "pid": p, "tid": 1, "cat": "batch", "ts": _us(row.start_s), "dur": _us(row.end_s) - _us(row.start_s),
+            "ph": "X",
+            "pid": p,
+            "tid": 1,
+            "cat": "batch",
+            "ts": _us(row.start_s),
+            "dur": _us(row.end_s) - _us(row.start_s),
             "name": f"{row.prefill_seqs} prefill + {row.decode_seqs} decode",
-            "args": {"step": row.step, "prefill_tokens": row.prefill_tokens, "decode_kv_tokens": row.decode_kv, "preempted": row.preempted},
-        }  # fmt: skip
+            "args": {
+                "step": row.step,
+                "prefill_tokens": row.prefill_tokens,
+                "decode_kv_tokens": row.decode_kv,
+                "preempted": row.preempted,
+            },
+        }
         at = _us(row.scheduled_s)
         yield {
             "ph": "C",

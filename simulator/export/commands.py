@@ -11,8 +11,7 @@ if TYPE_CHECKING:
     from simulator.scenario import Scenario
 
 app = typer.Typer(
-    no_args_is_help=True,
-    help="Write a result as a file that other tools read, or a scenario as what runs it.",
+    no_args_is_help=True, help="Write a result as a file that other tools read, or a scenario as what runs it."
 )
 BAD_INPUT = 2
 
@@ -35,9 +34,7 @@ def _chosen(scenario: "Scenario", name: str | None, several: bool) -> list[int]:
             )
         return list(range(len(names)))
     if name not in names:
-        raise ServelabError(
-            f"--deployment {name!r}: expected one of {', '.join(names)}{nearest(name, names)}"
-        )
+        raise ServelabError(f"--deployment {name!r}: expected one of {', '.join(names)}{nearest(name, names)}")
     return [names.index(name)]
 
 
@@ -56,9 +53,7 @@ def bench(
         try:
             wanted = [float(p) for p in percentiles.split(",")]
         except ValueError:
-            raise ServelabError(
-                f"--percentiles: expected numbers such as 50,99, got {percentiles!r}"
-            ) from None
+            raise ServelabError(f"--percentiles: expected numbers such as 50,99, got {percentiles!r}") from None
         write_bench(Result.load(result), file, overwrite=overwrite, percentiles=wanted)
     except ServelabError as problem:
         typer.echo(f"error: {problem}", err=True)
@@ -87,10 +82,7 @@ def trace(
 
 @app.command()
 def serve(
-    scenario: ScenarioFile,
-    deployment: DeploymentName = None,
-    model_id: ModelId = None,
-    set_: Override = None,
+    scenario: ScenarioFile, deployment: DeploymentName = None, model_id: ModelId = None, set_: Override = None
 ) -> None:
     """Print the vllm serve command of one pod of a deployment."""
     from simulator.export.vllm_serve import serve_command
@@ -112,9 +104,7 @@ def kubernetes(
     out: Annotated[Path, typer.Option(help="folder for a file a deployment")],
     deployment: DeploymentName = None,
     model_id: ModelId = None,
-    image: Annotated[
-        str | None, typer.Option(help="container image; none: vLLM's own of that version")
-    ] = None,
+    image: Annotated[str | None, typer.Option(help="container image; none: vLLM's own of that version")] = None,
     namespace: Annotated[str, typer.Option(help="namespace")] = "default",
     prometheus: Annotated[str | None, typer.Option(help="address of Prometheus, for KEDA")] = None,
     weights_claim: Annotated[
@@ -149,9 +139,7 @@ def kubernetes(
                 )
             files[file], names[file] = made, own
         if there := [f for f in files if f.exists() and not overwrite]:
-            raise ServelabError(
-                f"file {str(there[0])!r} exists already; name another folder, or add --overwrite"
-            )
+            raise ServelabError(f"file {str(there[0])!r} exists already; name another folder, or add --overwrite")
         out.mkdir(parents=True, exist_ok=True)
         for file, made in files.items():
             about = f"Written by servelab from {scenario.name}. kubectl apply -f {file.name}"

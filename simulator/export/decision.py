@@ -1,4 +1,5 @@
-"""A decision record of a plan, in Markdown and HTML: question, assumptions, plan, alternatives and why not, risks, what to measure."""
+"""A decision record of a plan, in Markdown and HTML: question, assumptions, plan, alternatives and why not, risks,
+what to measure."""
 
 import datetime as dt
 from collections.abc import Iterator
@@ -16,8 +17,17 @@ from simulator.resolved import resolve_deployment
 from simulator.scenario import Scenario
 from simulator.slo import LIMITS
 
-SHOWN = ("usd_per_hour", "usd_per_1m_output_tokens_within_slo", "usd_per_request", "ttft_s_p99", "tpot_s_p99", "e2el_s_p99",
-         "throughput_tok_s", "attainment", "worst_window")  # fmt: skip
+SHOWN = (
+    "usd_per_hour",
+    "usd_per_1m_output_tokens_within_slo",
+    "usd_per_request",
+    "ttft_s_p99",
+    "tpot_s_p99",
+    "e2el_s_p99",
+    "throughput_tok_s",
+    "attainment",
+    "worst_window",
+)
 
 
 def headline(plan: Plan) -> Iterator[str]:
@@ -74,22 +84,28 @@ def as_html(markdown: str) -> str:
     title = markdown.splitlines()[0].lstrip("# ")
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
     style = (
-        "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1f24;background:#fff}"
-        "table{border-collapse:collapse;display:block;overflow-x:auto;margin:1rem 0}th,td{border-bottom:1px solid #d5dae1;"
+        "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 "
+        "1rem;color:#1b1f24;background:#fff}"
+        "table{border-collapse:collapse;display:block;overflow-x:auto;margin:1rem 0}th,td{border-bottom:1px solid "
+        "#d5dae1;"
         "padding:.35rem .7rem;text-align:left;vertical-align:top}h2{margin-top:2rem}"
         "@media(prefers-color-scheme:dark){body{color:#e6e9ee;background:#14171c}th,td{border-color:#333a45}}"
     )
     import html
 
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
+        'content="width=device-width">'
         f"<title>{html.escape(title)}</title><style>{style}</style></head>\n<body><main>\n{body}</main></body></html>\n"
     )
 
 
 def _slo(scenario: Scenario) -> str:
     limits = ", ".join(f"{LIMITS[k]} <= {v:g} s" for k, v in scenario.slo.limits().items())
-    return f"SLO: {limits or 'completion'} for {scenario.slo.attainment:.2%} of requests, in every window of {scenario.slo.window_s:g} s"
+    return (
+        f"SLO: {limits or 'completion'} for {scenario.slo.attainment:.2%} of requests, in every window of "
+        f"{scenario.slo.window_s:g} s"
+    )
 
 
 def _table(head: list[str], rows: list[list[Any]]) -> list[str]:
@@ -110,9 +126,15 @@ def _assumptions(plan: Plan, asked: PlanFile, scenario: Scenario, today: dt.date
     u = asked.uncertainty
     workload = scenario.workload
     rows: list[list[Any]] = [
-        ["traffic", workload.source, f"seeds; traces in blocks of {u.block_s:g} s, put together anew" if workload.source == "trace" else "generator, drawn anew"],
+        [
+            "traffic",
+            workload.source,
+            f"seeds; traces in blocks of {u.block_s:g} s, put together anew"
+            if workload.source == "trace"
+            else "generator, drawn anew",
+        ],
         ["growth of traffic", *_varied(u.traffic, "today's", "none: today's in every world")],
-    ]  # fmt: skip
+    ]
     chosen = plan.best or plan.closest
     rows += [
         [f"price of {r.what}", f"{r.usd_per_unit_hour:,.4g} USD/{r.unit}", _dated(r.source, r.as_of, today)]
@@ -122,11 +144,7 @@ def _assumptions(plan: Plan, asked: PlanFile, scenario: Scenario, today: dt.date
     for i in range(len(scenario.deployments)):
         r = resolve_deployment((chosen.scenario if chosen else scenario), i)
         rows.append(
-            [
-                f"step times of {r.config.name}",
-                f"{r.step_time.kind}, trust {r.step_time.trust}",
-                r.step_time.source,
-            ]
+            [f"step times of {r.config.name}", f"{r.step_time.kind}, trust {r.step_time.trust}", r.step_time.source]
         )
         rows.append([f"error of step times of {r.config.name}", plan.trust, plan.rests_on])
     return rows
@@ -140,9 +158,7 @@ def _varied(span: tuple[float, float], of: str, none: str) -> tuple[str, str]:
     """
     low, high = span
     return (
-        (none, "not asked for")
-        if low == high == 1
-        else (f"{low:g} to {high:g} times {of}", "given with the question")
+        (none, "not asked for") if low == high == 1 else (f"{low:g} to {high:g} times {of}", "given with the question")
     )
 
 
@@ -152,23 +168,41 @@ def _dated(source: str, as_of: str, today: dt.date) -> str:
     >>> _dated("list A", "2026-09-06", dt.date(2026, 9, 16)), _dated("your own price", "", dt.date(2026, 9, 16))
     ('list A, of 2026-09-06, 10 days old', 'your own price, no date')
     """
-    return (
-        f"{source}, of {as_of}, {staleness_days(as_of, today):.0f} days old"
-        if as_of
-        else f"{source}, no date"
-    )
+    return f"{source}, of {as_of}, {staleness_days(as_of, today):.0f} days old" if as_of else f"{source}, no date"
 
 
 def _alternatives(plan: Plan) -> list[str]:
     d = plan.designs
     tried = d[~d["status"].isin(["best", "dearer", "not tried", "screened out", "cannot run"])].head(12)
-    fields = [c for c in d.columns if c not in (
-        "usd_per_hour", "status", "attainment", "worst_window", "margin", "ttft_s_p99", "tpot_s_p99", "throughput_tok_s", "binds", "error", "pareto")]  # fmt: skip
+    fields = [
+        c
+        for c in d.columns
+        if c
+        not in (
+            "usd_per_hour",
+            "status",
+            "attainment",
+            "worst_window",
+            "margin",
+            "ttft_s_p99",
+            "tpot_s_p99",
+            "throughput_tok_s",
+            "binds",
+            "error",
+            "pareto",
+        )
+    ]
     rows = [
-        [", ".join(f"{f}={row[f]}" for f in fields), f"{row['usd_per_hour']:,.2f}", row["status"],
-         f"{row['binds']} binds, {row['attainment']:.2%} good, {row['worst_window']:.2%} in the worst window" if pd.notna(row["attainment"]) else ""]
+        [
+            ", ".join(f"{f}={row[f]}" for f in fields),
+            f"{row['usd_per_hour']:,.2f}",
+            row["status"],
+            f"{row['binds']} binds, {row['attainment']:.2%} good, {row['worst_window']:.2%} in the worst window"
+            if pd.notna(row["attainment"])
+            else "",
+        ]
         for _, row in tried.iterrows()
-    ]  # fmt: skip
+    ]
     out = _table(["design", "USD/hour", "status", "in the search world"], rows)
     counts = d["status"].value_counts()
     rest = {s: int(counts[s]) for s in ("dearer", "screened out", "not tried", "cannot run") if s in counts}
@@ -182,7 +216,10 @@ def _risks(plan: Plan, asked: PlanFile) -> Iterator[str]:
     if plan.trust in ("roofline", "extrapolated"):
         yield f"Step times were not measured on this GPU with this model: {plan.rests_on}."
     yield f"Traffic beyond {asked.uncertainty.traffic[1]:g} times today's was not simulated."
-    yield "Failures of nodes, other tenants on them and faults of the network are not simulated unless the scenario has them."
+    yield (
+        "Failures of nodes, other tenants on them and faults of the network are not simulated unless the scenario "
+        "has them."
+    )
     if plan.best is not None and plan.best.search is not None:
         yield f"What gives first is {plan.best.search['binds']}."
 
@@ -190,5 +227,8 @@ def _risks(plan: Plan, asked: PlanFile) -> Iterator[str]:
 def _measure(plan: Plan) -> Iterator[str]:
     if plan.trust in ("roofline", "extrapolated", "user"):
         yield "Step times on one GPU of the plan: `servelab calibrate`, then plan again with the profile."
-    yield "One replica at its share of the traffic: `vllm bench serve`, and `servelab validate` against the promised figures."
+    yield (
+        "One replica at its share of the traffic: `vllm bench serve`, and `servelab validate` against the "
+        "promised figures."
+    )
     yield "A day of real arrivals and lengths: `servelab fit-workload`, where the traffic was assumed."

@@ -13,9 +13,7 @@ BAD_INPUT = 2
 def from_serve(
     command: Annotated[str, typer.Argument(help="a vllm serve command, in quotes; - reads standard input")],
     gpu: Annotated[str, typer.Option(help="what it runs on, as in `servelab list gpus`")],
-    out: Annotated[
-        Path | None, typer.Option(help="file to write; without it, the scenario is printed")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="file to write; without it, the scenario is printed")] = None,
     vllm: Annotated[str, typer.Option("--vllm", help="version of vLLM")] = "0.32",
     name: Annotated[str, typer.Option(help="name of the deployment")] = "llm",
     overwrite: Annotated[bool, typer.Option(help="replace an existing file")] = False,

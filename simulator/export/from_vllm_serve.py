@@ -22,9 +22,7 @@ from simulator.scenario import Scenario
 
 MODULES = ("vllm.entrypoints.openai.api_server", "vllm.entrypoints.cli.main")
 SET = re.compile(r"([A-Za-z_]\w*)=")
-QUIET = re.compile(
-    r"(?!VLLM_)|VLLM_(API_KEY|LOGGING_\w+|\w*CACHE\w*|DO_NOT_TRACK|NO_USAGE_STATS|PORT|HOST_IP)$"
-)
+QUIET = re.compile(r"(?!VLLM_)|VLLM_(API_KEY|LOGGING_\w+|\w*CACHE\w*|DO_NOT_TRACK|NO_USAGE_STATS|PORT|HOST_IP)$")
 HUMAN = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 PLACEHOLDER = {"source": "azure_conversation", "rate_rps": 4.0, "duration_s": 1800.0}
 
@@ -60,9 +58,12 @@ def _parser() -> _Parser:
     parser = _Parser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     parser.add_argument("model_tag", nargs="?")
     shapes: dict[str, dict[str, Any]] = {
-        "switch": {"action": argparse.BooleanOptionalAction}, "mark": {"action": "store_true"},
-        "values": {"nargs": "+"}, "perhaps": {"nargs": "?"}, "value": {},
-    }  # fmt: skip
+        "switch": {"action": argparse.BooleanOptionalAction},
+        "mark": {"action": "store_true"},
+        "values": {"nargs": "+"},
+        "perhaps": {"nargs": "?"},
+        "value": {},
+    }
     for flag, row in load_serve_flags().items():
         parser.add_argument(flag, *row.get("other_names", "").split(), **shapes[row["takes"]], dest=flag)
     return parser
@@ -178,13 +179,13 @@ def scenario_from_serve(
         raise ServelabError("the command names no model: expected vllm serve MODEL ...")
     engine = _engine(given, version)
     deployment: dict[str, Any] = {
-        "name": name, "model": model, "gpu": gpu,
+        "name": name,
+        "model": model,
+        "gpu": gpu,
         "engine": engine.model_dump(mode="json", exclude_unset=True),
-    }  # fmt: skip
+    }
     warnings = [
-        f"{f}: changes how vLLM runs, and is not simulated"
-        for f in given
-        if table[f]["effect"] == "not modelled"
+        f"{f}: changes how vLLM runs, and is not simulated" for f in given if table[f]["effect"] == "not modelled"
     ]
     warnings += [f"{n}: an environment variable of vLLM, not simulated" for n in names if not QUIET.match(n)]
     ranks, servers = (_whole(given, f) for f in ("--data-parallel-size", "--api-server-count"))
@@ -195,20 +196,14 @@ def scenario_from_serve(
         if experts and spec.moe_layers:
             deployment["expert_parallel"] = True
         elif spec.moe_layers:
-            warnings.append(
-                "the ranks of a model with experts wait for each other in vLLM; simulated as independent"
-            )
+            warnings.append("the ranks of a model with experts wait for each other in vLLM; simulated as independent")
     if experts and "expert_parallel" not in deployment:
-        warnings.append(
-            "--enable-expert-parallel: simulated only with data_parallel_size above 1 and a MoE model"
-        )
+        warnings.append("--enable-expert-parallel: simulated only with data_parallel_size above 1 and a MoE model")
     processes = servers if "--api-server-count" in given else ranks
     if processes != 1:
         deployment["api_server"] = {"processes": processes}
     if engine.pipeline_parallel_size > 1:
-        warnings.append(
-            "--pipeline-parallel-size: its memory is worked out, but servelab run does not simulate it yet"
-        )
+        warnings.append("--pipeline-parallel-size: its memory is worked out, but servelab run does not simulate it yet")
     if engine.tensor_parallel_size > find_gpu(gpu).gpus_per_node:
         deployment["across_nodes"] = True
     mapping = {"schema_version": 1, "workload": dict(workload or PLACEHOLDER), "deployments": [deployment]}

@@ -1,8 +1,8 @@
 """Kubernetes manifests of a deployment: what is simulated, to be applied.
 
 Deployment (or LeaderWorkerSet where a pod's GPUs span nodes), Service, HorizontalPodAutoscaler or KEDA ScaledObject,
-PodDisruptionBudget. The startup probe gives a container `MARGIN` times the simulated start; what the simulation does not know (image,
-namespace, where Prometheus is) is an argument.
+PodDisruptionBudget. The startup probe gives a container `MARGIN` times the simulated start; what the simulation does
+not know (image, namespace, where Prometheus is) is an argument.
 """
 
 import math
@@ -24,27 +24,40 @@ from simulator.scenario import Scenario
 PORT, PERIOD_S, MARGIN = 8000, 10, 1.5
 MODELS, HUB = "/models", "/hub"  # where a claim is mounted; where downloads go, whoever runs in the image
 DOWNLOADS = (
-    "Every new pod downloads the weights from the Hugging Face Hub; for a gated model with the token in the Secret hf-token, key token:\n"
+    "Every new pod downloads the weights from the Hugging Face Hub; for a gated model with the token in the Secret "
+    "hf-token, key token:\n"
     "kubectl create secret generic hf-token --from-literal=token=hf_...\n"
     "--weights-claim has them read from a volume instead."
 )
 # what Prometheus has of vLLM and DCGM; the adapter must offer the name on the left for pods, the query is for totals
 SERIES = {
-    "concurrency": ("vllm_requests_in_pod", "sum(vllm:num_requests_running{{{0}}}) + sum(vllm:num_requests_waiting{{{0}}})"),
+    "concurrency": (
+        "vllm_requests_in_pod",
+        "sum(vllm:num_requests_running{{{0}}}) + sum(vllm:num_requests_waiting{{{0}}})",
+    ),
     "queue_depth": ("vllm_num_requests_waiting", "sum(vllm:num_requests_waiting{{{0}}})"),
     "kv_use": ("vllm_kv_cache_usage_perc", "sum(vllm:kv_cache_usage_perc{{{0}}})"),
     "request_rate": ("vllm_request_rate", "sum(rate(vllm:request_success_total{{{0}}}[1m]))"),
     "token_rate": ("vllm_generation_token_rate", "sum(rate(vllm:generation_tokens_total{{{0}}}[1m]))"),
     "duty_cycle": ("dcgm_fi_dev_gpu_util_share", "sum(DCGM_FI_DEV_GPU_UTIL{{{0}}}) / 100"),
-}  # fmt: skip
+}
 
-# what NVIDIA's GPU feature discovery writes into the label nvidia.com/gpu.product, by catalog name; a slice has that of its GPU
+# what NVIDIA's GPU feature discovery writes into the label nvidia.com/gpu.product, by catalog name; a slice has that of
+# its GPU
 PRODUCTS = {
-    "a100_pcie": "NVIDIA-A100-80GB-PCIe", "a100_sxm": "NVIDIA-A100-SXM4-80GB", "a100_sxm_40gb": "NVIDIA-A100-SXM4-40GB",
-    "a30": "NVIDIA-A30", "a6000": "NVIDIA-RTX-A6000", "b200_sxm": "NVIDIA-B200", "h100_pcie": "NVIDIA-H100-PCIe",
-    "h100_sxm": "NVIDIA-H100-80GB-HBM3", "h200_sxm": "NVIDIA-H200", "l4": "NVIDIA-L4", "l40s": "NVIDIA-L40S",
+    "a100_pcie": "NVIDIA-A100-80GB-PCIe",
+    "a100_sxm": "NVIDIA-A100-SXM4-80GB",
+    "a100_sxm_40gb": "NVIDIA-A100-SXM4-40GB",
+    "a30": "NVIDIA-A30",
+    "a6000": "NVIDIA-RTX-A6000",
+    "b200_sxm": "NVIDIA-B200",
+    "h100_pcie": "NVIDIA-H100-PCIe",
+    "h100_sxm": "NVIDIA-H100-80GB-HBM3",
+    "h200_sxm": "NVIDIA-H200",
+    "l4": "NVIDIA-L4",
+    "l40s": "NVIDIA-L40S",
     "rtx_4090": "NVIDIA-GeForce-RTX-4090",
-}  # fmt: skip
+}
 
 
 def _amd(gpu: str) -> bool:
@@ -81,20 +94,29 @@ def start_s(r: Resolved, download: bool = False) -> float:
 
 
 def manifests(
-    scenario: Scenario, index: int = 0, *, image: str | None = None, model_id: str | None = None, namespace: str = "default",
-    prometheus: str | None = None, weights_claim: str | None = None,
-) -> list[dict[str, Any]]:  # fmt: skip
+    scenario: Scenario,
+    index: int = 0,
+    *,
+    image: str | None = None,
+    model_id: str | None = None,
+    namespace: str = "default",
+    prometheus: str | None = None,
+    weights_claim: str | None = None,
+) -> list[dict[str, Any]]:
     """Manifests of deployment ``index``, validated.
 
     Args:
-        image: of the container; None: vllm/vllm-openai of the deployment's vLLM version, for AMD GPUs vllm/vllm-openai-rocm.
+        image: of the container; None: vllm/vllm-openai of the deployment's vLLM version, for AMD GPUs
+            vllm/vllm-openai-rocm.
         model_id: what vLLM loads, where the catalog knows no Hugging Face id.
         prometheus: its address, for KEDA.
-        weights_claim: a PersistentVolumeClaim with the weights, a folder named as the model is; None: each pod downloads them.
+        weights_claim: a PersistentVolumeClaim with the weights, a folder named as the model is; None: each pod
+            downloads them.
 
-    Raises ServelabError for what cannot be deployed so: a serving kind that is not vLLM's, autoscalers without a Kubernetes
-    object (kpa needs Knative, scheduled a CronJob), a KEDA trigger without ``prometheus`` or from zero replicas, a rollout that can
-    replace no pod, weights in an image that is not given, a manifest that its schema refuses.
+    Raises ServelabError for what cannot be deployed so: a serving kind that is not vLLM's, autoscalers without a
+    Kubernetes object (kpa needs Knative, scheduled a CronJob), a KEDA trigger without ``prometheus`` or from zero
+    replicas, a rollout that can replace no pod, weights in an image that is not given, a manifest that its schema
+    refuses.
     """
     r = resolve_deployment(scenario, index)
     name = _dns(r.config.name)
@@ -110,12 +132,22 @@ def manifests(
     meta = {"name": name, "namespace": namespace, "labels": {"app": name}}
     made = [
         _group(r, meta, pod, nodes, name) if nodes > 1 else _deployment(r, meta, pod, name),
-        {"apiVersion": "v1", "kind": "Service", "metadata": meta,
-         "spec": {"selector": {"app": name, **({"role": "leader"} if nodes > 1 else {})},
-                  "ports": [{"name": "http", "port": PORT, "targetPort": "http"}]}},
-        {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": meta,
-         "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": name}}}},
-    ]  # fmt: skip
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": meta,
+            "spec": {
+                "selector": {"app": name, **({"role": "leader"} if nodes > 1 else {})},
+                "ports": [{"name": "http", "port": PORT, "targetPort": "http"}],
+            },
+        },
+        {
+            "apiVersion": "policy/v1",
+            "kind": "PodDisruptionBudget",
+            "metadata": meta,
+            "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": name}}},
+        },
+    ]
     target = {"apiVersion": made[0]["apiVersion"], "kind": made[0]["kind"], "name": name}
     scaler = r.config.autoscaler
     if isinstance(scaler, HpaConfig):
@@ -127,7 +159,8 @@ def manifests(
             scaler.kind, "something else"
         )
         raise ServelabError(
-            f"deployments.{index} ({name}): autoscaler kind {scaler.kind!r} needs {needs}, which is not written; use hpa or keda"
+            f"deployments.{index} ({name}): autoscaler kind {scaler.kind!r} needs {needs}, which is not written; "
+            "use hpa or keda"
         )
     for manifest in made:
         validate(manifest)
@@ -152,9 +185,7 @@ def _dns(name: str) -> str:
     >>> _dns("My chat_70B")
     'my-chat-70b'
     """
-    found = (
-        "".join(c if c.isalnum() and c.isascii() else "-" for c in name.lower()).strip("-")[:50].strip("-")
-    )
+    found = "".join(c if c.isalnum() and c.isascii() else "-" for c in name.lower()).strip("-")[:50].strip("-")
     if not found:
         raise ServelabError(f"deployment name {name!r} has no letter or digit that Kubernetes takes")
     return found if found[0].isalpha() else f"llm-{found}"
@@ -169,7 +200,8 @@ def _gpus_per_node(scenario: Scenario, r: Resolved) -> int:
 def _nodes(r: Resolved, per_node: int) -> tuple[int, list[str]]:
     """How many nodes a pod's GPUs span, all with as many of them, and the flags with which vLLM does so through Ray.
 
-    Raises ServelabError where ranks of data parallelism cannot be spread so: vLLM packs whole ranks, as many on each node.
+    Raises ServelabError where ranks of data parallelism cannot be spread so: vLLM packs whole ranks, as many on each
+    node.
     """
     ranks, each = r.config.data_parallel_size, r.settings.gpus
     if ranks == 1:
@@ -180,7 +212,8 @@ def _nodes(r: Resolved, per_node: int) -> tuple[int, list[str]]:
     if not most or ranks % nodes:
         reason = f"a node has {per_node}" if not most else f"{nodes} nodes would not have as many ranks each"
         raise ServelabError(
-            f"deployment {r.config.name!r}: data_parallel_size={ranks} of {each} GPUs each: {reason}; only whole ranks, as many on "
+            f"deployment {r.config.name!r}: data_parallel_size={ranks} of {each} GPUs each: {reason}; only whole "
+            "ranks, as many on "
             "each node, are written"
         )
     if nodes == 1:
@@ -198,9 +231,7 @@ def _check_weights(r: Resolved, image: str | None, claim: str | None) -> None:
         if r.config.pod.weights == "image":
             raise ServelabError(f"{inside}, so nothing would read --weights-claim {claim!r}; leave one out")
     elif r.config.pod.weights == "image" and image is None:
-        raise ServelabError(
-            f"{inside}: vLLM's own image has no weights; give one that has them (--image NAME)"
-        )
+        raise ServelabError(f"{inside}: vLLM's own image has no weights; give one that has them (--image NAME)")
 
 
 def _weights(r: Resolved, claim: str | None) -> tuple[dict[str, Any] | None, dict[str, Any], bool]:
@@ -217,27 +248,32 @@ def _weights(r: Resolved, claim: str | None) -> tuple[dict[str, Any] | None, dic
     return {"name": "weights", "emptyDir": {}}, {"env": env, "volumeMounts": [mount]}, True
 
 
-def _pod(
-    r: Resolved, name: str, image: str, arguments: list[str], gpus: int, claim: str | None
-) -> dict[str, Any]:
-    """The pod's spec: probes with the times of the cold start, weights, shared memory for tensor parallelism, time to drain."""
+def _pod(r: Resolved, name: str, image: str, arguments: list[str], gpus: int, claim: str | None) -> dict[str, Any]:
+    """The pod's spec: probes with the times of the cold start, weights, shared memory for tensor parallelism, time
+    to drain."""
     volume, has, download = _weights(r, claim)
     probe = {"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": PERIOD_S}
     cold = MARGIN * start_s(r, download)
     devices = {resource_of(r.gpu.name): str(gpus)}
     container = {
-        "name": "vllm", "image": image, "command": ["vllm", "serve"], "args": [*arguments, "--port", str(PORT)],
+        "name": "vllm",
+        "image": image,
+        "command": ["vllm", "serve"],
+        "args": [*arguments, "--port", str(PORT)],
         "ports": [{"name": "http", "containerPort": PORT}],
         "resources": {"limits": devices, "requests": devices},
         "startupProbe": {**probe, "failureThreshold": max(3, math.ceil(cold / PERIOD_S))},
         "readinessProbe": {**probe, "failureThreshold": 3},
         "livenessProbe": {**probe, "failureThreshold": 6},
-        **has, "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}, *has.get("volumeMounts", [])],
-    }  # fmt: skip
+        **has,
+        "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}, *has.get("volumeMounts", [])],
+    }
     return {
-        **_product(r.gpu.name), "terminationGracePeriodSeconds": math.ceil(r.config.pod.drain_s), "containers": [container],
+        **_product(r.gpu.name),
+        "terminationGracePeriodSeconds": math.ceil(r.config.pod.drain_s),
+        "containers": [container],
         "volumes": [{"name": "shm", "emptyDir": {"medium": "Memory"}}, *([volume] if volume else [])],
-    }  # fmt: skip
+    }
 
 
 def _product(gpu: str) -> dict[str, Any]:
@@ -269,32 +305,43 @@ def _deployment(r: Resolved, meta: dict[str, Any], pod: dict[str, Any], name: st
                 f"deployment {r.config.name!r}: rollout.max_surge={roll.max_surge:g} and rollout.max_unavailable="
                 f"{roll.max_unavailable:g} are both 0 %: Kubernetes refuses that; one must be 0.01 or more"
             )
-        spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}  # fmt: skip
+        spec["strategy"] = {
+            "type": "RollingUpdate",
+            "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable},
+        }
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": spec}
 
 
 def _group(r: Resolved, meta: dict[str, Any], pod: dict[str, Any], nodes: int, name: str) -> dict[str, Any]:
-    """A pod over several nodes: a leader that serves and workers that join it through Ray, as vLLM's multi-node image does."""
+    """A pod over several nodes: a leader that serves and workers that join it through Ray, as vLLM's multi-node
+    image does."""
     leader, worker = (dict(pod, containers=[dict(pod["containers"][0])]) for _ in range(2))
     start = "/vllm-workspace/examples/online_serving/multi-node-serving.sh"
     command = shlex.join(["vllm", "serve", *pod["containers"][0]["args"]])
     leader["containers"][0] |= {
-        "command": ["sh", "-c"], "args": [f"bash {start} leader --ray_cluster_size=$(LWS_GROUP_SIZE); {command}"]
-    }  # fmt: skip
+        "command": ["sh", "-c"],
+        "args": [f"bash {start} leader --ray_cluster_size=$(LWS_GROUP_SIZE); {command}"],
+    }
     worker["containers"][0] = {
-        k: v for k, v in worker["containers"][0].items() if k not in ("ports", "startupProbe", "readinessProbe", "livenessProbe")
-    } | {"command": ["sh", "-c"], "args": [f"bash {start} worker --ray_address=$(LWS_LEADER_ADDRESS)"]}  # fmt: skip
+        k: v
+        for k, v in worker["containers"][0].items()
+        if k not in ("ports", "startupProbe", "readinessProbe", "livenessProbe")
+    } | {"command": ["sh", "-c"], "args": [f"bash {start} worker --ray_address=$(LWS_LEADER_ADDRESS)"]}
     label = lambda role: {"metadata": {"labels": {"app": name, "role": role}}}
     return {
-        "apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet", "metadata": meta,
+        "apiVersion": "leaderworkerset.x-k8s.io/v1",
+        "kind": "LeaderWorkerSet",
+        "metadata": meta,
         "spec": {
             **_replicas(r),
             "leaderWorkerTemplate": {
-                "size": nodes, "restartPolicy": "RecreateGroupOnPodRestart",
-                "leaderTemplate": {**label("leader"), "spec": leader}, "workerTemplate": {**label("worker"), "spec": worker},
+                "size": nodes,
+                "restartPolicy": "RecreateGroupOnPodRestart",
+                "leaderTemplate": {**label("leader"), "spec": leader},
+                "workerTemplate": {**label("worker"), "spec": worker},
             },
         },
-    }  # fmt: skip
+    }
 
 
 def _quantity(value: float) -> str:
@@ -308,13 +355,17 @@ def _quantity(value: float) -> str:
 
 def _hpa(c: HpaConfig, meta: dict[str, Any], target: dict[str, Any]) -> dict[str, Any]:
     return {
-        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": meta,
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": meta,
         "spec": {
-            "scaleTargetRef": target, "minReplicas": c.min_replicas, "maxReplicas": c.max_replicas,
+            "scaleTargetRef": target,
+            "minReplicas": c.min_replicas,
+            "maxReplicas": c.max_replicas,
             "metrics": [_metric(m) for m in c.metrics],
             "behavior": {"scaleUp": _rules(c.scale_up, c.tolerance), "scaleDown": _rules(c.scale_down, c.tolerance)},
         },
-    }  # fmt: skip
+    }
 
 
 def _metric(m: HpaMetric) -> dict[str, Any]:
@@ -330,9 +381,12 @@ def _metric(m: HpaMetric) -> dict[str, Any]:
 
 def _rules(s: ScaleUp, tolerance: float) -> dict[str, Any]:
     out: dict[str, Any] = {
-        "stabilizationWindowSeconds": int(s.stabilization_window_s), "selectPolicy": s.select.capitalize(),
-        "policies": [{"type": p.type.capitalize(), "value": p.value, "periodSeconds": int(p.period_s)} for p in s.policies],
-    }  # fmt: skip
+        "stabilizationWindowSeconds": int(s.stabilization_window_s),
+        "selectPolicy": s.select.capitalize(),
+        "policies": [
+            {"type": p.type.capitalize(), "value": p.value, "periodSeconds": int(p.period_s)} for p in s.policies
+        ],
+    }
     if tolerance != 0.1:  # the controller's own default
         out["tolerance"] = _quantity(tolerance)
     return out
@@ -346,18 +400,32 @@ def _keda(
     for field in ("min_replicas", "idle_replica_count"):
         if getattr(c, field) == 0:
             raise ServelabError(
-                f"{name}: autoscaler.{field}=0: pods themselves write {c.metric!r}, so at zero replicas KEDA finds no series "
+                f"{name}: autoscaler.{field}=0: pods themselves write {c.metric!r}, so at zero replicas KEDA finds "
+                "no series "
                 "and never wakes them; keep at least one (min_replicas from 1 on, no idle_replica_count)"
             )
     spec: dict[str, Any] = {
-        "scaleTargetRef": target, "minReplicaCount": c.min_replicas, "maxReplicaCount": c.max_replicas,
-        "pollingInterval": c.polling_interval_s, "cooldownPeriod": int(c.cooldown_period_s),
+        "scaleTargetRef": target,
+        "minReplicaCount": c.min_replicas,
+        "maxReplicaCount": c.max_replicas,
+        "pollingInterval": c.polling_interval_s,
+        "cooldownPeriod": int(c.cooldown_period_s),
         "initialCooldownPeriod": int(c.initial_cooldown_period_s),
-        "advanced": {"horizontalPodAutoscalerConfig": {"behavior": {"scaleUp": _rules(c.scale_up, c.tolerance), "scaleDown": _rules(c.scale_down, c.tolerance)}}},
-        "triggers": [{
-            "type": "prometheus",
-            "metadata": {"serverAddress": prometheus, "query": SERIES[c.metric][1].format(f'app="{name}"'), "threshold": f"{c.threshold:g}",
-                         "activationThreshold": f"{c.activation_threshold:g}"},
-        }],
-    }  # fmt: skip
+        "advanced": {
+            "horizontalPodAutoscalerConfig": {
+                "behavior": {"scaleUp": _rules(c.scale_up, c.tolerance), "scaleDown": _rules(c.scale_down, c.tolerance)}
+            }
+        },
+        "triggers": [
+            {
+                "type": "prometheus",
+                "metadata": {
+                    "serverAddress": prometheus,
+                    "query": SERIES[c.metric][1].format(f'app="{name}"'),
+                    "threshold": f"{c.threshold:g}",
+                    "activationThreshold": f"{c.activation_threshold:g}",
+                },
+            }
+        ],
+    }
     return {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": meta, "spec": spec}

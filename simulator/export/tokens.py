@@ -30,7 +30,8 @@ def token_times(result: Result) -> list[np.ndarray]:
         kind = d.get("serving", {}).get("kind", "continuous")
         if kind not in ("continuous", "orca"):
             raise ServelabError(
-                f"deployment {d.get('name')!r} has serving.kind={kind}: its answers come whole, tokens have no times of their own"
+                f"deployment {d.get('name')!r} has serving.kind={kind}: its answers come whole, tokens have no "
+                "times of their own"
             )
     q, steps = result.requests, result.steps
     whose = [column(f, "deployment").astype(np.int64) << 32 | column(f, "replica") for f in (q, steps)]

@@ -1,8 +1,9 @@
-"""Manifests against schemas: Kubernetes' own by `kubernetes-validate`; of custom resources, which it does not have, by schemas of our own.
+"""Manifests against schemas: Kubernetes' own by `kubernetes-validate`; of custom resources, which it does not have, by
+schemas of our own.
 
-Those hold exactly the fields that we write, as the API references of LeaderWorkerSet v1 and KEDA v1alpha1 name them (read
-2026-11): a fallback that finds a misspelt or missing field, not a wrong idea of theirs. Pod templates inside a LeaderWorkerSet are checked
-as pods of Kubernetes.
+Those hold exactly the fields that we write, as the API references of LeaderWorkerSet v1 and KEDA v1alpha1 name them
+(read 2026-11): a fallback that finds a misspelt or missing field, not a wrong idea of theirs. Pod templates inside a
+LeaderWorkerSet are checked as pods of Kubernetes.
 """
 
 from typing import Any
@@ -12,7 +13,9 @@ import jsonschema
 from simulator.errors import ServelabError
 
 VERSION = "1.33"
-FALLBACK = "LeaderWorkerSet and ScaledObject are checked against schemas of servelab's own: their fields and types, no more"
+FALLBACK = (
+    "LeaderWorkerSet and ScaledObject are checked against schemas of servelab's own: their fields and types, no more"
+)
 
 _TEMPLATE = {
     "type": "object",
@@ -23,47 +26,72 @@ _TEMPLATE = {
 
 def _resource(api: str, kind: str, spec: dict[str, Any], required: list[str]) -> dict[str, Any]:
     return {
-        "type": "object", "required": ["apiVersion", "kind", "metadata", "spec"], "additionalProperties": False,
+        "type": "object",
+        "required": ["apiVersion", "kind", "metadata", "spec"],
+        "additionalProperties": False,
         "properties": {
-            "apiVersion": {"const": api}, "kind": {"const": kind},
+            "apiVersion": {"const": api},
+            "kind": {"const": kind},
             "metadata": {"type": "object", "required": ["name"]},
             "spec": {"type": "object", "required": required, "additionalProperties": False, "properties": spec},
         },
-    }  # fmt: skip
+    }
 
 
 _COUNT = {"type": "integer", "minimum": 0}
 CUSTOM = {
     "LeaderWorkerSet": _resource(
-        "leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet",
+        "leaderworkerset.x-k8s.io/v1",
+        "LeaderWorkerSet",
         {
             "replicas": _COUNT,
             "leaderWorkerTemplate": {
-                "type": "object", "required": ["size", "workerTemplate"], "additionalProperties": False,
+                "type": "object",
+                "required": ["size", "workerTemplate"],
+                "additionalProperties": False,
                 "properties": {
-                    "size": {"type": "integer", "minimum": 1}, "restartPolicy": {"enum": ["RecreateGroupOnPodRestart", "None"]},
-                    "leaderTemplate": _TEMPLATE, "workerTemplate": _TEMPLATE,
+                    "size": {"type": "integer", "minimum": 1},
+                    "restartPolicy": {"enum": ["RecreateGroupOnPodRestart", "None"]},
+                    "leaderTemplate": _TEMPLATE,
+                    "workerTemplate": _TEMPLATE,
                 },
             },
         },
         ["leaderWorkerTemplate"],
     ),
     "ScaledObject": _resource(
-        "keda.sh/v1alpha1", "ScaledObject",
+        "keda.sh/v1alpha1",
+        "ScaledObject",
         {
-            "scaleTargetRef": {"type": "object", "required": ["name"], "additionalProperties": False,
-                               "properties": {k: {"type": "string"} for k in ("apiVersion", "kind", "name")}},
-            "minReplicaCount": _COUNT, "maxReplicaCount": _COUNT, "idleReplicaCount": _COUNT, "pollingInterval": _COUNT, "cooldownPeriod": _COUNT,
-            "initialCooldownPeriod": _COUNT, "advanced": {"type": "object"},
+            "scaleTargetRef": {
+                "type": "object",
+                "required": ["name"],
+                "additionalProperties": False,
+                "properties": {k: {"type": "string"} for k in ("apiVersion", "kind", "name")},
+            },
+            "minReplicaCount": _COUNT,
+            "maxReplicaCount": _COUNT,
+            "idleReplicaCount": _COUNT,
+            "pollingInterval": _COUNT,
+            "cooldownPeriod": _COUNT,
+            "initialCooldownPeriod": _COUNT,
+            "advanced": {"type": "object"},
             "triggers": {
-                "type": "array", "minItems": 1,
-                "items": {"type": "object", "required": ["type", "metadata"],
-                          "properties": {"type": {"type": "string"}, "metadata": {"type": "object", "additionalProperties": {"type": "string"}}}},
+                "type": "array",
+                "minItems": 1,
+                "items": {
+                    "type": "object",
+                    "required": ["type", "metadata"],
+                    "properties": {
+                        "type": {"type": "string"},
+                        "metadata": {"type": "object", "additionalProperties": {"type": "string"}},
+                    },
+                },
             },
         },
         ["scaleTargetRef", "triggers"],
     ),
-}  # fmt: skip
+}
 
 
 def validate(manifest: dict[str, Any]) -> None:
@@ -81,12 +109,7 @@ def validate(manifest: dict[str, Any]) -> None:
             template = manifest["spec"]["leaderWorkerTemplate"].get(part)
             if template:
                 _kubernetes(
-                    {
-                        "apiVersion": "v1",
-                        "kind": "Pod",
-                        **template,
-                        "metadata": {"name": "pod", **template["metadata"]},
-                    }
+                    {"apiVersion": "v1", "kind": "Pod", **template, "metadata": {"name": "pod", **template["metadata"]}}
                 )
 
 

@@ -61,9 +61,7 @@ def bench_result(
     itls = [np.diff(t) for t in times]
     whole_s = duration_s(q)
     if whole_s <= 0:
-        raise ServelabError(
-            f"a run of {len(q)} requests and {whole_s:g} s has no throughput; simulate at least one"
-        )
+        raise ServelabError(f"a run of {len(q)} requests and {whole_s:g} s has no throughput; simulate at least one")
     prompt = int(column(q, "prompt_tokens")[done].sum())
     total = int(output.sum())
     rate, concurrency = _traffic(result)
@@ -71,23 +69,39 @@ def bench_result(
     peak_tokens, peak_requests = _peaks(start, end, done, times)
     head = {
         "date": (date or datetime.now()).strftime("%Y%m%d-%H%M%S"),
-        "endpoint_type": "openai", "backend": "openai", "label": None,
+        "endpoint_type": "openai",
+        "backend": "openai",
+        "label": None,
         "model_id": ", ".join(dict.fromkeys(d["model"] for d in result.meta["deployments"])),
-        "tokenizer_id": None, "num_prompts": len(q),
-        "request_rate": "inf" if math.isinf(rate) else rate, "burstiness": 1.0, "max_concurrency": concurrency,
-    }  # fmt: skip
+        "tokenizer_id": None,
+        "num_prompts": len(q),
+        "request_rate": "inf" if math.isinf(rate) else rate,
+        "burstiness": 1.0,
+        "max_concurrency": concurrency,
+    }
     body = {
-        "duration": whole_s, "completed": int(done.sum()), "failed": int((~done).sum()),
-        "total_input_tokens": prompt, "total_output_tokens": total,
+        "duration": whole_s,
+        "completed": int(done.sum()),
+        "failed": int((~done).sum()),
+        "total_input_tokens": prompt,
+        "total_output_tokens": total,
         "request_throughput": done.sum() / whole_s,
         "request_goodput": float(result.good().sum() / whole_s) if slo else None,
-        "output_throughput": total / whole_s, "total_token_throughput": (prompt + total) / whole_s,
-        "input_lens": column(q, "prompt_tokens").tolist(), "output_lens": output.tolist(),
-        "ttfts": ttft.tolist(), "itls": [i.tolist() for i in itls], "latencies": latency.tolist(),
-        "start_times": start.tolist(), "queue_times": [0.0] * len(q), "generated_texts": [""] * len(q),
+        "output_throughput": total / whole_s,
+        "total_token_throughput": (prompt + total) / whole_s,
+        "input_lens": column(q, "prompt_tokens").tolist(),
+        "output_lens": output.tolist(),
+        "ttfts": ttft.tolist(),
+        "itls": [i.tolist() for i in itls],
+        "latencies": latency.tolist(),
+        "start_times": start.tolist(),
+        "queue_times": [0.0] * len(q),
+        "generated_texts": [""] * len(q),
         "errors": ["" if ok else State(s).name.lower() for ok, s in zip(done, column(q, "state"), strict=True)],
-        "max_output_tokens_per_s": peak_tokens, "max_concurrent_requests": peak_requests, "rtfx": 0.0,
-    }  # fmt: skip
+        "max_output_tokens_per_s": peak_tokens,
+        "max_concurrent_requests": peak_requests,
+        "rtfx": 0.0,
+    }
     body["request_throughput"] = float(body["request_throughput"])
     several = done & (output > 1)
     values = {
@@ -133,9 +147,7 @@ def _traffic(result: Result) -> tuple[float, int | None]:
     return float(source.get("rate_rps") or math.inf), source.get("concurrency")
 
 
-def _peaks(
-    start: np.ndarray, end: np.ndarray, done: np.ndarray, times: list[np.ndarray]
-) -> tuple[float, int]:
+def _peaks(start: np.ndarray, end: np.ndarray, done: np.ndarray, times: list[np.ndarray]) -> tuple[float, int]:
     """Most tokens, and most requests present, in one of the seconds that follow the first request."""
     if not done.any():
         return 0.0, 0

@@ -33,9 +33,7 @@ def published_id(deployment: Deployment, model_id: str | None = None) -> str:
     """
     if model_id is not None:
         if not model_id.strip() or model_id.startswith("-"):
-            raise ServelabError(
-                f"model id {model_id!r}: expected a Hugging Face id such as org/name, or a path"
-            )
+            raise ServelabError(f"model id {model_id!r}: expected a Hugging Face id such as org/name, or a path")
         return model_id
     model = deployment.model
     found = hub_id(model) if isinstance(model, str) else None

@@ -1,17 +1,20 @@
 """Screening without simulation: the steady state of continuous batching as a fixed point.
 
-A replica that gets ``rate`` requests a second makes steps of T seconds. While one step lasts, rate x T requests arrive and bring
-their prompts; a request decodes for as many steps as it has output tokens O, so B = rate x O x T requests decode at a time
-(Little's law), which read B times the mean context. T is the time that a step with that much prefill and that many decoding
-sequences takes: a fixed point, found by iteration from below, where the least of several lies. There is none where the load
-is too high; and the load is too high, too, where B exceeds max_num_seqs, the contexts exceed the KV pool, or prompts the token
-budget. TPOT is then T. A prompt waits for the rest of the step that it falls into, for the one that was planned ahead where
-scheduling is asynchronous, and is computed in the next together with all that came meanwhile: TTFT = S / 2 + T + D + X + rate X S,
-where D is a step without prefill, X what a prompt adds, and S = T + rate E[X^2] / (1 - (rate X)^2) the mean step that an arrival
-sees (steps are long because they hold prefills: the inspection paradox). [1]_
+A replica that gets ``rate`` requests a second makes steps of T seconds. While one step lasts, rate x T requests arrive
+and bring their prompts; a request decodes for as many steps as it has output tokens O, so B = rate x O x T requests
+decode at a time (Little's law), which read B times the mean context. T is the time that a step with that much prefill
+and that many decoding sequences takes: a fixed point, found by iteration from below, where the least of several lies.
+There is none where the load is too high; and the load is too high, too, where B exceeds max_num_seqs, the contexts
+exceed the KV pool, or prompts the token budget. TPOT is then T. A prompt waits for the rest of the step that it falls
+into, for the one that was planned ahead where scheduling is asynchronous, and is computed in the next together with all
+that came
+meanwhile: TTFT = S / 2 + T + D + X + rate X S, where D is a step without prefill, X what a prompt adds, and S = T +
+rate E[X^2] / (1 - (rate X)^2) the mean step that an arrival sees (steps are long because they hold prefills: the
+inspection paradox). [1]_
 
-It knows no bursts, no queue and no spread of lengths: means only. How far it is from simulation, `benchmarks/analytic.py` prints and
-docs/planner.md says. It chooses where to begin to simulate, and never answers by itself.
+It knows no bursts, no queue and no spread of lengths: means only. How far it is from simulation,
+`benchmarks/analytic.py` prints and docs/planner.md says. It chooses where to begin to simulate, and never answers by
+itself.
 
 .. [1] Kleinrock, "Queueing Systems", vol. 1, 1975, 5.2: residual life E[S^2] / (2 E[S]).
 """
@@ -45,11 +48,7 @@ class Lengths:
         p, o = table.prompt_tokens.astype(float), np.maximum(table.output_tokens.astype(float), 1.0)
         context = float(((p + o / 2) * o).sum() / o.sum())
         return cls(
-            float(p.mean()),
-            float(o.mean()),
-            context,
-            float((p * (p + 1) / 2).mean()),
-            float(p.var() / p.mean() ** 2),
+            float(p.mean()), float(o.mean()), context, float((p * (p + 1) / 2).mean()), float(p.var() / p.mean() ** 2)
         )
 
 
@@ -89,11 +88,7 @@ def steady(r: Resolved, lengths: Lengths, rate_rps: float) -> Steady:
             return Steady(None, float("inf"), decoding, decoding * lengths.context / tokens_held, "KV cache")
         if prefill + decoding > s.max_num_batched_tokens:
             return Steady(
-                None,
-                float("inf"),
-                decoding,
-                (prefill + decoding) / s.max_num_batched_tokens,
-                "max_num_batched_tokens",
+                None, float("inf"), decoding, (prefill + decoding) / s.max_num_batched_tokens, "max_num_batched_tokens"
             )
         again = _step_s(r, prefill, new, new * lengths.pairs, decoding, decoding * lengths.context)
         if again <= step * (1 + 1e-4):
@@ -105,9 +100,7 @@ def steady(r: Resolved, lengths: Lengths, rate_rps: float) -> Steady:
     vacation = _step_s(r, 0.0, 0.0, 0.0, decoding, held)
     service = max(_step_s(r, lengths.prompt, 1.0, lengths.pairs, decoding, held) - vacation, 0.0)
     use = rate * service
-    spread = (
-        rate * service**2 * (1 + lengths.prompt_cv2) / max(1 - use**2, 1e-9)
-    )  # variance of steps over their mean
+    spread = rate * service**2 * (1 + lengths.prompt_cv2) / max(1 - use**2, 1e-9)  # variance of steps over their mean
     seen = step + spread  # the mean step that an arrival falls into
     ahead = step if s.async_scheduling else 0.0
     ttft = np.inf if use >= 1 else seen / 2 + ahead + vacation + service + use * seen
@@ -126,9 +119,19 @@ def _step_s(r: Resolved, prefill: float, new: float, pairs: float, decoding: flo
     def one(p: float, n: float, q: float, d: float) -> float:
         kv_each = kv / decoding if decoding else 0.0
         seconds = gpu_seconds(
-            st.code, st.params, round(p + d), round(p), int(np.ceil(n)), q, round(p), round(d),
-            round(d * kv_each), round(d + float(np.ceil(n))), int(kv_each), int(kv_each),
-        )  # fmt: skip
+            st.code,
+            st.params,
+            round(p + d),
+            round(p),
+            int(np.ceil(n)),
+            q,
+            round(p),
+            round(d),
+            round(d * kv_each),
+            round(d + float(np.ceil(n))),
+            int(kv_each),
+            int(kv_each),
+        )
         return factor * seconds + st.host_s * (0 if r.settings.async_scheduling else 1)
 
     if new >= 1 or prefill == 0:
@@ -138,9 +141,7 @@ def _step_s(r: Resolved, prefill: float, new: float, pairs: float, decoding: flo
     return new * with_one + (1 - new) * one(0.0, 0.0, 0.0, max(decoding, 1.0))
 
 
-def most_rps(
-    r: Resolved, lengths: Lengths, tpot_s: float | None = None, ttft_s: float | None = None
-) -> float:
+def most_rps(r: Resolved, lengths: Lengths, tpot_s: float | None = None, ttft_s: float | None = None) -> float:
     """The highest rate of one replica with a steady state within the limits given [request/s]; 0: none."""
     low, high = 0.0, 1e-3
     while _holds(r, lengths, high, tpot_s, ttft_s) and high < 1e6:
@@ -154,9 +155,7 @@ def most_rps(
     return low
 
 
-def _holds(
-    r: Resolved, lengths: Lengths, rate_rps: float, tpot_s: float | None, ttft_s: float | None
-) -> bool:
+def _holds(r: Resolved, lengths: Lengths, rate_rps: float, tpot_s: float | None, ttft_s: float | None) -> bool:
     found = steady(r, lengths, rate_rps)
     if found.step_s is None:
         return False
@@ -164,9 +163,11 @@ def _holds(
 
 
 def screened(scenario: Scenario, lengths: Lengths) -> float | None:
-    """Highest rate of one replica of the first deployment within the SLO [request/s]; None where this method does not apply.
+    """Highest rate of one replica of the first deployment within the SLO [request/s]; None where this method does not
+    apply.
 
-    It applies to continuous batching. Raises ServelabError for what cannot be simulated either (a model that does not fit).
+    It applies to continuous batching. Raises ServelabError for what cannot be simulated either (a model that does not
+    fit).
     """
     r = resolve_deployment(scenario, 0)
     if r.config.serving.kind != "continuous":

@@ -19,8 +19,9 @@ LEVELS = (0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1)
 
 @dataclass(frozen=True)
 class Capacity:
-    """``factor``: the highest share of the scenario's traffic within the SLO, found to ``precision``; ``rate_rps`` its mean
-    rate [request/s], or the throughput where requests wait for answers (closed loops, sessions); ``knee_rps``: where mean E2EL begins to rise steeply; ``curve``: a row for each load simulated, by rate.
+    """``factor``: the highest share of the scenario's traffic within the SLO, found to ``precision``; ``rate_rps`` its
+    mean rate [request/s], or the throughput where requests wait for answers (closed loops, sessions); ``knee_rps``:
+    where mean E2EL begins to rise steeply; ``curve``: a row for each load simulated, by rate.
 
     ``binds`` is the limit that the first load beyond breaks; ``bounded``: no load up to the highest tried broke one.
     """
@@ -34,7 +35,10 @@ class Capacity:
     bounded: bool = True
 
     def __str__(self) -> str:
-        at = f"highest rate within SLO: {self.rate_rps:.4g} requests/s ({self.factor:.3g} x this traffic, to {self.precision:.0%})"
+        at = (
+            f"highest rate within SLO: {self.rate_rps:.4g} requests/s ({self.factor:.3g} x this traffic, to "
+            f"{self.precision:.0%})"
+        )
         if not self.bounded:
             return f"{at}; no higher rate was tried"
         return f"{at}; {self.binds} binds; knee of latency at {self.knee_rps:.4g} requests/s"
@@ -61,7 +65,8 @@ def capacity(
     """The highest rate at which ``scenario`` meets its SLO under every seed, by bisection of the factor on its traffic.
 
     Where it begins is worked out analytically; all loads see the same draws. ``precision`` is relative.
-    Raises ServelabError for a precision outside (0, 1), and where even a thousandth of the traffic misses the SLO: it says which part.
+    Raises ServelabError for a precision outside (0, 1), and where even a thousandth of the traffic misses the SLO: it
+    says which part.
     """
     if not 0 < precision < 1:
         raise ServelabError(f"precision must lie between 0 and 1, got {precision}")
@@ -90,7 +95,8 @@ def capacity(
     if not good:
         least = tried[min(tried)]
         raise ServelabError(
-            f"the SLO is missed even at {min(tried):.2g} x this traffic: {least['binds']} binds, {least['attainment']:.2%} of requests "
+            f"the SLO is missed even at {min(tried):.2g} x this traffic: {least['binds']} binds, "
+            f"{least['attainment']:.2%} of requests "
             f"are good ({-least['margin']:.2%} short)"
         )
     low = max(good)
@@ -106,9 +112,7 @@ def capacity(
     top = float(curve.loc[curve["factor"] <= low * 1.3, "e2el_s_mean"].max())
     near = curve[curve["e2el_s_mean"] <= top]
     bend = knee(near["rate_rps"].to_numpy(float), near["e2el_s_mean"].to_numpy(float))
-    return Capacity(
-        low, rate[low], precision, bend, tried[min(above)]["binds"] if above else "", curve, bool(above)
-    )
+    return Capacity(low, rate[low], precision, bend, tried[min(above)]["binds"] if above else "", curve, bool(above))
 
 
 def _guess(scenario: Scenario, seed: int, mean_rps: float) -> float:

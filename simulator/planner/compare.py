@@ -23,9 +23,11 @@ def compare(
     level: float = 0.95,
     progress: Callable[[int, int], None] = lambda done, all_: None,
 ) -> tuple[pd.DataFrame, list[Result], list[Result]]:
-    """How ``b`` differs from ``a``: the frame of `simulator.comparison.compare` with rows of cost, and the results of both.
+    """How ``b`` differs from ``a``: the frame of `simulator.comparison.compare` with rows of cost, and the results of
+    both.
 
-    Both serve the same requests under each seed; ``progress`` gets the runs done and all. With one seed intervals are over requests, and cost has none.
+    Both serve the same requests under each seed; ``progress`` gets the runs done and all. With one seed intervals are
+    over requests, and cost has none.
     Raises ServelabError where the workloads differ, and for a GPU without a price.
     """
     if not seeds:
@@ -51,9 +53,19 @@ def _costs(left: list[Result], right: list[Result], level: float) -> pd.DataFram
     for metric in COSTS:
         one, other = (np.array([f.loc[metric, "value"] for f in side], float) for side in sides)
         mean, low, high = paired_interval(other - one, level)
-        rows.append({
-            "metric": metric, "stat": "mean", "a": float(one.mean()), "b": float(other.mean()), "difference": mean, "low": low,
-            "high": high, "relative": mean / float(one.mean()) if one.mean() else np.nan, "differs": bool(low > 0 or high < 0),
-            "pairs": len(one), "unit": sides[0][0].loc[metric, "unit"],
-        })  # fmt: skip
+        rows.append(
+            {
+                "metric": metric,
+                "stat": "mean",
+                "a": float(one.mean()),
+                "b": float(other.mean()),
+                "difference": mean,
+                "low": low,
+                "high": high,
+                "relative": mean / float(one.mean()) if one.mean() else np.nan,
+                "differs": bool(low > 0 or high < 0),
+                "pairs": len(one),
+                "unit": sides[0][0].loc[metric, "unit"],
+            }
+        )
     return pd.DataFrame(rows)

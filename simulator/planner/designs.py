@@ -27,8 +27,10 @@ class Claim(BaseModel):
     def looks(self) -> tuple[int, int]:
         """Worlds of a first look, in all of which a design must hold, and of a second, of which one may fail.
 
-        So chosen that a design which holds in less than ``probability`` p of all worlds is accepted with a chance of 1 - ``confidence``
-        at most: p^n for n worlds without a failure, and n (1 - p) p^(m - 1) for one failure among the first n and none up to m. Three
+        So chosen that a design which holds in less than ``probability`` p of all worlds is accepted with a chance of 1
+        - ``confidence`` at most: p^n for n worlds without a failure, and n (1 - p) p^(m - 1) for one failure among the
+        first n and
+            none up to m. Three
         quarters of the chance go to the first.
 
         >>> Claim().looks, 0.9**25 + 25 * 0.1 * 0.9**43 <= 0.1
@@ -71,7 +73,10 @@ def misses(row: Row) -> str:
         for name in LIMITS
         if f"{name}_of_limit" in row
     ]
-    short = f"{row['attainment']:.2%} of requests good, {row['worst_window']:.2%} in the worst window ({row['margin']:+.2%} to the target)"
+    short = (
+        f"{row['attainment']:.2%} of requests good, {row['worst_window']:.2%} in the worst window "
+        f"({row['margin']:+.2%} to the target)"
+    )
     return f"{row['binds']} binds; {short}; {', '.join(near)}; {row['state']}"
 
 
@@ -79,7 +84,10 @@ def why_not(d: Design) -> str:
     """What speaks against a design that was simulated."""
     if d.proof:
         worst = min(d.proof, key=lambda r: float(r["margin"]))
-        return f"holds in {d.held} of {len(d.proof)} fresh worlds (the slowest first); in the worst of them {misses(worst)}"
+        return (
+            f"holds in {d.held} of {len(d.proof)} fresh worlds (the slowest first); in the worst of them "
+            f"{misses(worst)}"
+        )
     return f"in the search world {misses(d.search)}" if d.search else "not simulated"
 
 
@@ -123,6 +131,4 @@ def cost(d: Design) -> float:
     """USD an hour: of the machines, or, where pods come and go, as simulated."""
     moves = d.scenario.moves
     row = d.search
-    return (
-        float(row["usd_per_hour"]) if moves and row and not np.isnan(row["usd_per_hour"]) else d.usd_per_hour
-    )
+    return float(row["usd_per_hour"]) if moves and row and not np.isnan(row["usd_per_hour"]) else d.usd_per_hour

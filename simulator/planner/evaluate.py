@@ -17,18 +17,26 @@ from simulator.slo import LIMITS
 
 PERCENTILES = {"ttft_s": (50, 99), "tpot_s": (50, 99), "e2el_s": (50, 99)}
 UNITS = {
-    "attainment": "ratio", "worst_window": "ratio", "throughput_tok_s": "token/s", "throughput_rps": "request/s",
-    "goodput_rps": "request/s", "duty_cycle": "ratio", "usd_per_hour": "USD/hour", "usd_per_1m_output_tokens": "USD/1M token",
-    "usd_per_1m_output_tokens_within_slo": "USD/1M token", "usd_per_request": "USD/request",
-    **{f"{name}_p{p}": "s" for name, ps in PERCENTILES.items() for p in ps}, **{f"{name}_mean": "s" for name in PERCENTILES},
-}  # fmt: skip
+    "attainment": "ratio",
+    "worst_window": "ratio",
+    "throughput_tok_s": "token/s",
+    "throughput_rps": "request/s",
+    "goodput_rps": "request/s",
+    "duty_cycle": "ratio",
+    "usd_per_hour": "USD/hour",
+    "usd_per_1m_output_tokens": "USD/1M token",
+    "usd_per_1m_output_tokens_within_slo": "USD/1M token",
+    "usd_per_request": "USD/request",
+    **{f"{name}_p{p}": "s" for name, ps in PERCENTILES.items() for p in ps},
+    **{f"{name}_mean": "s" for name in PERCENTILES},
+}
 
 
 def row_of(result: Result, trim_warmup_s: float = 0.0) -> dict[str, Any]:
     """A result as one flat row: whether it meets its SLO, percentiles [s], throughput, use, cost, what binds, trust.
 
-    ``margin`` is the least of attainment and worst window less the target; negative for a miss. Costs are NaN where a price
-    is missing, and ``no_price`` says which.
+    ``margin`` is the least of attainment and worst window less the target; negative for a miss. Costs are NaN where a
+    price is missing, and ``no_price`` says which.
     """
     judged = result.slo(trim_warmup_s=trim_warmup_s)
     total = judged.iloc[-1]
@@ -39,14 +47,17 @@ def row_of(result: Result, trim_warmup_s: float = 0.0) -> dict[str, Any]:
     span = float(np.nanmax(ended[done]) - trim_warmup_s) if done.any() else float("nan")
     state = result.state()
     out: dict[str, Any] = {
-        "meets": bool(total["meets"]) and state.state != "overloaded", "attainment": float(total["attainment"]),
-        "worst_window": float(total["worst_window"]), "state": state.state,
+        "meets": bool(total["meets"]) and state.state != "overloaded",
+        "attainment": float(total["attainment"]),
+        "worst_window": float(total["worst_window"]),
+        "state": state.state,
         "margin": float(min(total["attainment"], total["worst_window"]) - total["target"]),
-        "arrived": int(inside.sum()), "completed": int(done.sum()),
+        "arrived": int(inside.sum()),
+        "completed": int(done.sum()),
         "throughput_rps": float(done.sum() / span) if span > 0 else float("nan"),
         "throughput_tok_s": float(column(q, "generated_tokens")[done].sum() / span) if span > 0 else float("nan"),
         "goodput_rps": float(result.good()[inside].sum() / span) if span > 0 else float("nan"),
-    }  # fmt: skip
+    }
     for name, percents in PERCENTILES.items():
         values = latency(q, name)[done]
         values = values[~np.isnan(values)]
@@ -56,14 +67,10 @@ def row_of(result: Result, trim_warmup_s: float = 0.0) -> dict[str, Any]:
     out |= _limits(judged)
     gpus = column(result.instances, "gpus").astype(float)
     life = column(result.instances, "end_s") - column(result.instances, "start_s")
-    out["duty_cycle"] = float(
-        (gpus * column(result.instances, "busy_s")).sum() / max((gpus * life).sum(), 1e-9)
-    )
+    out["duty_cycle"] = float((gpus * column(result.instances, "busy_s")).sum() / max((gpus * life).sum(), 1e-9))
     out |= _costs(result)
     trusts = [d["trust"] for d in result.meta["deployments"]]
-    out["trust"] = next(
-        (t for t in ("roofline", "extrapolated", "fitted", "measured") if t in trusts), "user"
-    )
+    out["trust"] = next((t for t in ("roofline", "extrapolated", "fitted", "measured") if t in trusts), "user")
     return out
 
 
@@ -80,12 +87,7 @@ def _limits(judged: Any) -> dict[str, Any]:
 def _costs(result: Result) -> dict[str, Any]:
     from simulator.errors import ServelabError
 
-    names = (
-        "usd_per_hour",
-        "usd_per_1m_output_tokens",
-        "usd_per_1m_output_tokens_within_slo",
-        "usd_per_request",
-    )
+    names = ("usd_per_hour", "usd_per_1m_output_tokens", "usd_per_1m_output_tokens_within_slo", "usd_per_request")
     try:
         value = cost_summary(result).set_index("metric")["value"]
     except ServelabError as problem:

@@ -14,7 +14,8 @@ RESTS = ("roofline", "extrapolated", "fitted", "measured", "user")  # least sure
 
 
 def in_world(row: Row, world: World) -> Row:
-    """A row with the world's prices, and the residual error of its profile on latencies, throughput and what follows from it.
+    """A row with the world's prices, and the residual error of its profile on latencies, throughput and what follows
+    from it.
 
     Whether limits are met is judged with that error already: see `World.of`.
     """
@@ -26,11 +27,7 @@ def in_world(row: Row, world: World) -> Row:
                 for name in ("throughput_rps", "throughput_tok_s", "goodput_rps")
                 if name in out
             }
-            out |= {
-                name: out[name] / factor
-                for name in out
-                if name.startswith(("usd_per_1m_", "usd_per_request"))
-            }
+            out |= {name: out[name] / factor for name in out if name.startswith(("usd_per_1m_", "usd_per_request"))}
             continue
         mine = [n for n in out if n == metric or (n.startswith(f"{metric}_") and not n.endswith("_of_limit"))]
         out |= {name: out[name] * factor for name in mine}
@@ -42,25 +39,27 @@ def trust_of(scenario: Scenario) -> tuple[str, str]:
     found = [resolve_deployment(scenario, i) for i in range(len(scenario.deployments))]
     worst = min(found, key=lambda r: RESTS.index(r.step_time.trust))
     known = doubt(worst)
-    return (
-        worst.step_time.trust,
-        f"step times +-{known.sd:.0%} (1 sd): {known.source}" if known.sd else known.source,
-    )
+    return (worst.step_time.trust, f"step times +-{known.sd:.0%} (1 sd): {known.source}" if known.sd else known.source)
 
 
 def intervals(
-    scenario: Scenario, u: Uncertainty = Uncertainty(), n: int = 20, level: float = 0.9, seed: int = 0, hour: bool = False,
+    scenario: Scenario,
+    u: Uncertainty = Uncertainty(),
+    n: int = 20,
+    level: float = 0.9,
+    seed: int = 0,
+    hour: bool = False,
     runs: Runs = Runs(),
-) -> pd.DataFrame:  # fmt: skip
-    """Figures of ``scenario`` over ``n`` worlds: metric, median, low, high (quantiles at ``level``), unit, n, trust, rests_on.
+) -> pd.DataFrame:
+    """Figures of ``scenario`` over ``n`` worlds: metric, median, low, high (quantiles at ``level``), unit, n, trust,
+    rests_on.
 
-    ``meets_slo`` is the share of worlds in which the SLO is met. Ranges of traffic and prices, profile covariance and discrepancy
-    are drawn together, with a fresh day of traffic each. Raises ServelabError for fewer than two worlds and a level outside (0, 1).
+    ``meets_slo`` is the share of worlds in which the SLO is met. Ranges of traffic and prices, profile covariance and
+    discrepancy are drawn together, with a fresh day of traffic each. Raises ServelabError for fewer than two worlds and
+    a level outside (0, 1).
     """
     if n < 2 or not 0 < level < 1:
-        raise ServelabError(
-            f"an interval needs n of at least 2 and a level between 0 and 1, got {n} and {level}"
-        )
+        raise ServelabError(f"an interval needs n of at least 2 and a level between 0 and 1, got {n} and {level}")
     drawn = worlds(scenario, u, n, seed)
     rows = runs.rows([job(w.of(scenario, u.block_s), w.seed, hour) for w in drawn])
     return summarised([in_world(r, w) for r, w in zip(rows, drawn, strict=True)], level, *trust_of(scenario))

@@ -1,18 +1,21 @@
 """The cheapest deployment that holds its SLO with a stated probability.
 
-Choices are fields with values (`sweep`). Designs that differ in ``replicas`` alone are a family: more replicas cost no less and, so it
-is assumed, hold no less. Search and proof are apart:
+Choices are fields with values (`sweep`). Designs that differ in ``replicas`` alone are a family: more replicas cost no
+less and, so it is assumed, hold no less. Search and proof are apart:
 
-1. Screening. The analytic model says from how many replicas on a family is worth trying, and leaves out designs that could not
+1. Screening. The analytic model says from how many replicas on a family is worth trying, and leaves out designs that
+could not
    hold even if they took `HOPELESS` times what it says.
-2. Search, in the worst hour of a world whose step times are slower than in the stated share of all: a design that fails there
-   holds in no more worlds than that, but for the luck of its traffic. Families are bisected, cheapest first, none beyond the
-   cheapest design that passed.
-3. Proof. The cheapest design that passed is simulated in fresh worlds, each with traffic of its own (traces block-bootstrapped), in
-   their worst hour. It is the plan if it holds in all of a first number of worlds, or fails in one of a larger number: `Claim.looks`
-   has both, such that a design which holds less often than stated passes with a chance of 1 - confidence at most. The slowest worlds
-   come first, so that a design that fails is soon given up. The search world does not count. After a failed proof the search goes
-   on without that design.
+2. Search, in the worst hour of a world whose step times are slower than in the stated share of all: a design that fails
+there
+   holds in no more worlds than that, but for the luck of its traffic. Families are bisected, cheapest first, none
+   beyond the cheapest design that passed.
+3. Proof. The cheapest design that passed is simulated in fresh worlds, each with traffic of its own (traces
+block-bootstrapped), in
+   their worst hour. It is the plan if it holds in all of a first number of worlds, or fails in one of a larger number:
+   `Claim.looks` has both, such that a design which holds less often than stated passes with a chance of 1 - confidence
+   at most. The slowest worlds come first, so that a design that fails is soon given up. The search world does not
+   count. After a failed proof the search goes on without that design.
 
 Without ``replicas`` among the choices, or with an autoscaler, designs are families of one.
 """
@@ -45,10 +48,10 @@ MEANS_SAY = 0.6  # an SLO that fewer must meet may hold where the mean misses it
 class Plan:
     """``best``: the cheapest design shown to hold, or None; ``cheaper``: the dearest cheaper one that did not hold.
 
-    ``designs``: a row each for what was looked at, by cost, with ``status`` (best, holds in the search world, misses, dearer,
-    screened out, cannot run) and whether it is on the Pareto front of cost, p99 TTFT, p99 TPOT and throughput.
-    ``proven``: designs that were put to the proof; the confidence is that of each.
-    ``answers``: the best design's figures with intervals. ``closest``: without a best, the design nearest to the SLO.
+    ``designs``: a row each for what was looked at, by cost, with ``status`` (best, holds in the search world, misses,
+    dearer, screened out, cannot run) and whether it is on the Pareto front of cost, p99 TTFT, p99 TPOT and throughput.
+    ``proven``: designs that were put to the proof; the confidence is that of each. ``answers``: the best design's
+    figures with intervals. ``closest``: without a best, the design nearest to the SLO.
     """
 
     claim: Claim
@@ -69,26 +72,26 @@ class Plan:
 
 
 def plan(
-    scenario: Scenario, choices: Mapping[str, list[Any]], claim: Claim = Claim(), u: Uncertainty = Uncertainty(), seed: int = 0,
-    runs: Runs = Runs(), level: float = 0.9,
-) -> Plan:  # fmt: skip
-    """The cheapest of all combinations of ``choices`` that holds the SLO of ``scenario`` as ``claim`` says: see the module.
+    scenario: Scenario,
+    choices: Mapping[str, list[Any]],
+    claim: Claim = Claim(),
+    u: Uncertainty = Uncertainty(),
+    seed: int = 0,
+    runs: Runs = Runs(),
+    level: float = 0.9,
+) -> Plan:
+    """The cheapest of all combinations of ``choices`` that holds the SLO of ``scenario`` as ``claim`` says: see the
+    module.
 
-    ``choices`` are fields and values as in `sweep`. Raises ServelabError for a field that does not exist, a GPU without a price, and
-    where no combination can run at all (nothing fits in memory): it says why.
+    ``choices`` are fields and values as in `sweep`. Raises ServelabError for a field that does not exist, a GPU without
+    a price, and where no combination can run at all (nothing fits in memory): it says why.
     """
     return _Search(scenario, choices, claim, u, seed, runs).plan(level)
 
 
 class _Search:
     def __init__(
-        self,
-        scenario: Scenario,
-        choices: Mapping[str, list[Any]],
-        claim: Claim,
-        u: Uncertainty,
-        seed: int,
-        runs: Runs,
+        self, scenario: Scenario, choices: Mapping[str, list[Any]], claim: Claim, u: Uncertainty, seed: int, runs: Runs
     ) -> None:
         self._base, self._claim, self._u, self._seed, self._runs = scenario, claim, u, seed, runs
         self._simulated = 0
@@ -233,9 +236,7 @@ class _Search:
 
     def _simulate(self, designs: list[Design]) -> None:
         designs = [d for d in designs if d.search is None]
-        jobs = [
-            job(self._hard.of(d.scenario, self._u.block_s), self._hard.seed, self._hour(d)) for d in designs
-        ]
+        jobs = [job(self._hard.of(d.scenario, self._u.block_s), self._hard.seed, self._hour(d)) for d in designs]
         for d, row in zip(designs, self._runs.rows(jobs), strict=True):
             d.search = row
         self._simulated += len(jobs)
@@ -262,9 +263,7 @@ class _Search:
                 return True
             width = max(self._width // 2, 2)
             some, left = left[:width], left[width:]
-            rows = self._runs.rows(
-                [job(w.of(d.scenario, self._u.block_s), w.seed, self._hour(d)) for w in some]
-            )
+            rows = self._runs.rows([job(w.of(d.scenario, self._u.block_s), w.seed, self._hour(d)) for w in some])
             d.proof += [in_world(r, w) for r, w in zip(rows, some, strict=True)]
             self._simulated += len(some)
 
@@ -273,9 +272,7 @@ class _Search:
             self._simulate([max(family, key=replicas) for family in self._families])
         looked = [d for d in self._designs if d.search or d.proof]
         cheaper = [d for d in looked if d is not best and (best is None or cost(d) < cost(best))]
-        failed = [
-            d for d in cheaper if (d.search and not d.search["meets"]) or (d.proof and d.held < len(d.proof))
-        ]
+        failed = [d for d in cheaper if (d.search and not d.search["meets"]) or (d.proof and d.held < len(d.proof))]
         # the dearest of them; of equals the one that came nearest
         nearest = max(failed, key=lambda d: (cost(d), margin(d)), default=None)
         closest = max(looked, key=nearness, default=None) if best is None else None
@@ -310,18 +307,8 @@ class _Search:
             elif best is not None and d.usd_per_hour >= cost(best):
                 status = status or "dearer"
             found = d.search or {}
-            keep = (
-                "attainment",
-                "worst_window",
-                "margin",
-                "ttft_s_p99",
-                "tpot_s_p99",
-                "throughput_tok_s",
-                "binds",
-            )
-            rows.append(
-                {**row, "status": status or "not tried", **{k: found.get(k) for k in keep}, "error": ""}
-            )
+            keep = ("attainment", "worst_window", "margin", "ttft_s_p99", "tpot_s_p99", "throughput_tok_s", "binds")
+            rows.append({**row, "status": status or "not tried", **{k: found.get(k) for k in keep}, "error": ""})
         for fields, why in self._refused:
             rows.append(
                 {

@@ -24,9 +24,7 @@ class PlanFile(BaseModel):
     uncertainty: Uncertainty = Uncertainty()
 
     @classmethod
-    def load(
-        cls, path: str | Path, overrides: list[str] | tuple[str, ...] = ()
-    ) -> tuple["PlanFile", Scenario]:
+    def load(cls, path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> tuple["PlanFile", Scenario]:
         """The question and its scenario. Raises ServelabError for a file that is missing, no YAML or faulty.
 
         ``overrides`` are those of the scenario.

@@ -75,9 +75,7 @@ class Runs:
         elif todo:
             from joblib import Parallel, delayed
 
-            work = Parallel(
-                n_jobs=self.workers or -1, backend="loky", return_as="generator_unordered", batch_size=1
-            )
+            work = Parallel(n_jobs=self.workers or -1, backend="loky", return_as="generator_unordered", batch_size=1)
             yield from work(delayed(_named)(name, job) for name, job in todo.items())
 
 
@@ -107,7 +105,8 @@ def _on_ray(todo: dict[str, Job], address: str | None) -> Iterator[tuple[str, Ro
 
 
 def _answers(address: str | None) -> None:
-    """Raises ServelabError where nothing listens at ``host:port``: Ray itself goes on trying for a quarter of an hour."""
+    """Raises ServelabError where nothing listens at ``host:port``: Ray itself goes on trying for a quarter of an
+    hour."""
     host, _, port = (address or "").rpartition(":")
     if not host or not port.isdigit() or "/" in host:
         return
@@ -127,15 +126,7 @@ def _patience() -> Iterator[None]:
 def digest(job: Job) -> str:
     """Name of a job's row: a hash of all that it depends on."""
     mapping, folder, seed, hour = job
-    text = key(
-        {
-            "scenario": mapping,
-            "seed": seed,
-            "hour": hour,
-            "files": _files(mapping, folder),
-            "version": stamp(),
-        }
-    )
+    text = key({"scenario": mapping, "seed": seed, "hour": hour, "files": _files(mapping, folder), "version": stamp()})
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -193,7 +184,8 @@ class Store:
                 ) from None
             if said != mine:
                 raise ServelabError(
-                    f"cache {str(folder)!r} was written by servelab {said.get('version')}, this is {mine['version']}: its rows "
+                    f"cache {str(folder)!r} was written by servelab {said.get('version')}, this is "
+                    f"{mine['version']}: its rows "
                     "could differ; name another folder, or delete this one"
                 )
         elif folder.exists() and any(folder.iterdir()):

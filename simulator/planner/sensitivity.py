@@ -19,9 +19,11 @@ def sensitivity(
     seeds: Sequence[int] = (0,),
     runs: Runs = Runs(),
 ) -> pd.DataFrame:
-    """A tornado: field, low, high (values), at_low, at_high, base (means of ``metric`` over the seeds), swing, unit; widest first.
+    """A tornado: field, low, high (values), at_low, at_high, base (means of ``metric`` over the seeds), swing, unit;
+    widest first.
 
-    Fields are those of `sweep`; ``step_time_factor`` stands for that of the first deployment. All runs see the same draws.
+    Fields are those of `sweep`; ``step_time_factor`` stands for that of the first deployment. All runs see the same
+    draws.
     Raises ServelabError for an unknown metric, a field that does not exist and a range that is not two values.
     """
     if metric not in UNITS:
@@ -40,9 +42,17 @@ def sensitivity(
         for i, (field, side, _) in enumerate(cases)
     }
     out = [
-        {"field": field, "low": label(pair[0]), "high": label(pair[1]), "at_low": value[field, "low"], "at_high": value[field, "high"],
-         "base": value["", "base"], "swing": abs(value[field, "high"] - value[field, "low"]), "unit": UNITS[metric]}
+        {
+            "field": field,
+            "low": label(pair[0]),
+            "high": label(pair[1]),
+            "at_low": value[field, "low"],
+            "at_high": value[field, "high"],
+            "base": value["", "base"],
+            "swing": abs(value[field, "high"] - value[field, "low"]),
+            "unit": UNITS[metric],
+        }
         for field, pair in ranges.items()
-    ]  # fmt: skip
+    ]
     frame = pd.DataFrame(out, columns=["field", "low", "high", "at_low", "at_high", "base", "swing", "unit"])
     return frame.sort_values("swing", ascending=False, ignore_index=True)

@@ -13,9 +13,11 @@ from simulator.result import Result
 
 PARTS = {
     "on the way to the gateway and through stages before the LLM": ("arrival_s", "llm_arrival_s"),
-    "in the API server": ("llm_arrival_s", "engine_s"), "waiting for a batch": ("engine_s", "scheduled_s"),
-    "in prefill": ("scheduled_s", "llm_first_token_s"), "on the way back": ("llm_first_token_s", "first_token_s"),
-}  # fmt: skip
+    "in the API server": ("llm_arrival_s", "engine_s"),
+    "waiting for a batch": ("engine_s", "scheduled_s"),
+    "in prefill": ("scheduled_s", "llm_first_token_s"),
+    "on the way back": ("llm_first_token_s", "first_token_s"),
+}
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,7 @@ def sentences(result: Result) -> list[Sentence]:
     done = completed(result.requests)
     if not done.any():
         return []
-    return [
-        _attainment(result),
-        _ttft(result, done),
-        _tpot(result, done),
-        _throughput(result, done),
-        *_money(result),
-    ]
+    return [_attainment(result), _ttft(result, done), _tpot(result, done), _throughput(result, done), *_money(result)]
 
 
 def _attainment(result: Result) -> Sentence:
@@ -58,10 +54,13 @@ def _ttft(result: Result, done: np.ndarray) -> Sentence:
     where = ", ".join(f"{share:.0%} {name}" for share, name in main)
     prompt, usual = float(column(slow, "prompt_tokens").mean()), float(column(q, "prompt_tokens").mean())
     return Sentence(
-        "ttft_s_p99", p99, "s",
-        f"p99 TTFT is {p99:.3g} s: the slowest 1 % of requests spent {where}; their prompts have {prompt:,.0f} tokens on average, "
+        "ttft_s_p99",
+        p99,
+        "s",
+        f"p99 TTFT is {p99:.3g} s: the slowest 1 % of requests spent {where}; their prompts have {prompt:,.0f} "
+        "tokens on average, "
         f"those of all requests {usual:,.0f}",
-    )  # fmt: skip
+    )
 
 
 def _tpot(result: Result, done: np.ndarray) -> Sentence:
@@ -72,19 +71,20 @@ def _tpot(result: Result, done: np.ndarray) -> Sentence:
     busy = float(column(result.timeline, "busy_s").sum())
     mean = busy / steps.sum() if steps.sum() else float("nan")
     running = (
-        float((column(result.timeline, "running_mean") * steps).sum() / steps.sum())
-        if steps.sum()
-        else float("nan")
+        float((column(result.timeline, "running_mean") * steps).sum() / steps.sum()) if steps.sum() else float("nan")
     )
     slow = tpot >= p99
     hit = float((column(q, "preemptions")[slow] > 0).mean())
     gpus, prefill = column(result.instances, "busy_s").sum(), column(result.instances, "prefill_busy_s").sum()
     share = float(prefill / gpus) if gpus else 0.0
     return Sentence(
-        "tpot_s_p99", p99, "s",
-        f"p99 TPOT is {p99 * 1e3:.3g} ms: a step takes {mean * 1e3:.3g} ms on average with {running:.3g} requests in it, {share:.0%} of the "
+        "tpot_s_p99",
+        p99,
+        "s",
+        f"p99 TPOT is {p99 * 1e3:.3g} ms: a step takes {mean * 1e3:.3g} ms on average with {running:.3g} requests "
+        f"in it, {share:.0%} of the "
         f"GPU time goes into prefill that decoding waits for, and {hit:.0%} of the slowest 1 % were preempted",
-    )  # fmt: skip
+    )
 
 
 def _throughput(result: Result, done: np.ndarray) -> Sentence:
@@ -93,15 +93,17 @@ def _throughput(result: Result, done: np.ndarray) -> Sentence:
     end = float(np.nanmax(column(q, "end_s")))
     tokens = int(column(q, "generated_tokens")[done].sum())
     lost = int(np.isin(column(q, "state"), (State.REJECTED, State.TIMED_OUT, State.FAILED)).sum())
-    duty, mbu, mfu = (
-        float(rows[m, s]) for m, s in (("duty_cycle", "mean"), ("mbu", "busy"), ("mfu", "busy"))
-    )
+    duty, mbu, mfu = (float(rows[m, s]) for m, s in (("duty_cycle", "mean"), ("mbu", "busy"), ("mfu", "busy")))
     return Sentence(
-        "throughput_tok_s", tokens / end, "token/s",
-        f"{tokens / end:,.0f} output tokens a second: {done.sum() / end:.3g} requests a second of {tokens / done.sum():,.0f} tokens each"
-        f"{f', {lost:,} were lost' if lost else ''}; GPUs had work for {duty:.0%} of the time paid for, and then used {mfu:.0%} of their "
+        "throughput_tok_s",
+        tokens / end,
+        "token/s",
+        f"{tokens / end:,.0f} output tokens a second: {done.sum() / end:.3g} requests a second of "
+        f"{tokens / done.sum():,.0f} tokens each"
+        f"{f', {lost:,} were lost' if lost else ''}; GPUs had work for {duty:.0%} of the time paid for, and then "
+        f"used {mfu:.0%} of their "
         f"arithmetic and {mbu:.0%} of their memory bandwidth",
-    )  # fmt: skip
+    )
 
 
 def _money(result: Result) -> list[Sentence]:
@@ -115,22 +117,21 @@ def _money(result: Result) -> list[Sentence]:
     used = ", ".join(f"{by_item[u] / total:.1%} {u}" for u in USES if u in by_item)
     other = ", ".join(f"{v / total:.1%} {k}" for k, v in by_item.items() if k not in USES)
     hour, within, every = (
-        float(value[k])
-        for k in ("usd_per_hour", "usd_per_1m_output_tokens_within_slo", "usd_per_1m_output_tokens")
+        float(value[k]) for k in ("usd_per_hour", "usd_per_1m_output_tokens_within_slo", "usd_per_1m_output_tokens")
     )
     out = [
-        Sentence(
-            "usd_per_hour",
-            hour,
-            "USD/hour",
-            f"{hour:,.2f} USD an hour: {used}{', ' + other if other else ''}",
-        )
+        Sentence("usd_per_hour", hour, "USD/hour", f"{hour:,.2f} USD an hour: {used}{', ' + other if other else ''}")
     ]
     q, good = result.requests, result.good()
     tokens = column(q, "generated_tokens")
     share = float(tokens[good].sum() / max(tokens[completed(q)].sum(), 1))
-    out.append(Sentence(
-        "usd_per_1m_output_tokens_within_slo", within, "USD/1M token",
-        f"{within:,.3g} USD per 1M output tokens within SLO: {every:,.3g} per 1M of any, of which {share:.1%} were within",
-    ))  # fmt: skip
+    out.append(
+        Sentence(
+            "usd_per_1m_output_tokens_within_slo",
+            within,
+            "USD/1M token",
+            f"{within:,.3g} USD per 1M output tokens within SLO: {every:,.3g} per 1M of any, of which {share:.1%} "
+            "were within",
+        )
+    )
     return out

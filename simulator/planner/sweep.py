@@ -14,14 +14,32 @@ from simulator.planner.traffic import times
 from simulator.scenario import Scenario, overridden
 
 SHORT = {
-    "gpu": "deployments.0.gpu", "model": "deployments.0.model", "replicas": "deployments.0.replicas",
-    "serving": "deployments.0.serving", "autoscaler": "deployments.0.autoscaler", "step_time": "deployments.0.step_time",
-    **{f: f"deployments.0.engine.{f}" for f in (
-        "tensor_parallel_size", "pipeline_parallel_size", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "quantization",
-        "kv_cache_dtype", "enable_prefix_caching", "enable_chunked_prefill", "gpu_memory_utilization", "scheduling_policy",
-    )},
-    "data_parallel_size": "deployments.0.data_parallel_size", "purchase": "prices.purchase", "rate_rps": "workload.rate_rps",
-}  # fmt: skip
+    "gpu": "deployments.0.gpu",
+    "model": "deployments.0.model",
+    "replicas": "deployments.0.replicas",
+    "serving": "deployments.0.serving",
+    "autoscaler": "deployments.0.autoscaler",
+    "step_time": "deployments.0.step_time",
+    **{
+        f: f"deployments.0.engine.{f}"
+        for f in (
+            "tensor_parallel_size",
+            "pipeline_parallel_size",
+            "max_num_seqs",
+            "max_num_batched_tokens",
+            "max_model_len",
+            "quantization",
+            "kv_cache_dtype",
+            "enable_prefix_caching",
+            "enable_chunked_prefill",
+            "gpu_memory_utilization",
+            "scheduling_policy",
+        )
+    },
+    "data_parallel_size": "deployments.0.data_parallel_size",
+    "purchase": "prices.purchase",
+    "rate_rps": "workload.rate_rps",
+}
 TRAFFIC = "traffic"
 
 
@@ -31,7 +49,8 @@ def path_of(name: str) -> str:
 
 
 def with_fields(scenario: Scenario, fields: Mapping[str, Any]) -> Scenario:
-    """``scenario`` with fields set; ``traffic`` multiplies its rate. Raises ServelabError for a field that does not exist.
+    """``scenario`` with fields set; ``traffic`` multiplies its rate. Raises ServelabError for a field that does not
+    exist.
 
     >>> from simulator.scenario import Scenario
     >>> s = Scenario.of({"workload": {"source": "azure_conversation", "rate_rps": 2.0, "requests": 10},
@@ -47,9 +66,7 @@ def with_fields(scenario: Scenario, fields: Mapping[str, Any]) -> Scenario:
             raise ServelabError(
                 f"field {name!r}{nearest(name, [*SHORT, TRAFFIC])}: give a path such as deployments.0.replicas"
             )
-        mapping = overridden(
-            mapping, f"{path_of(name)}={yaml.safe_dump(value, default_flow_style=True, width=10**6)}"
-        )
+        mapping = overridden(mapping, f"{path_of(name)}={yaml.safe_dump(value, default_flow_style=True, width=10**6)}")
     made = Scenario.of(mapping, scenario.base_dir)
     if TRAFFIC in fields:
         made = made.model_copy(update={"workload": times(made.workload, float(fields[TRAFFIC]))})
@@ -82,11 +99,13 @@ def label(value: Any) -> Any:
 def sweep(
     scenario: Scenario, grid: Mapping[str, Iterable[Any]], seeds: Sequence[int] = (0,), runs: Runs = Runs()
 ) -> pd.DataFrame:
-    """Every combination of the grid under every seed: a row each, the fields first, then the figures of `evaluate.row_of`.
+    """Every combination of the grid under every seed: a row each, the fields first, then the figures of
+    `evaluate.row_of`.
 
-    All combinations see the same requests of a seed (common random numbers). A combination that cannot be simulated (a model
-    that does not fit) has its reason in ``error`` and NaN elsewhere. Fields are paths such as ``deployments.0.replicas``, short
-    names of the first deployment (`SHORT`), or ``traffic``, which multiplies the rate.
+    All combinations see the same requests of a seed (common random numbers). A combination that cannot be simulated (a
+    model that does not fit) has its reason in ``error`` and NaN elsewhere. Fields are paths such as
+    ``deployments.0.replicas``, short names of the first deployment (`SHORT`), or ``traffic``, which multiplies the
+    rate.
 
     Raises ServelabError for a field that does not exist and for an empty grid.
     """

@@ -17,7 +17,8 @@ HOUR_S, STEP_S = 3600.0, 300.0
 def times(workload: WorkloadConfig, factor: float) -> WorkloadConfig:
     """``workload`` with ``factor`` times the rate, its lengths and its shape over time unchanged.
 
-    Traces are thinned (below 1) or played faster; closed loops get more users. Raises ServelabError for a factor that is not positive.
+    Traces are thinned (below 1) or played faster; closed loops get more users. Raises ServelabError for a factor that
+    is not positive.
     """
     if not 0 < factor < np.inf:
         raise ServelabError(f"a factor of traffic must be positive, got {factor}")
@@ -30,9 +31,7 @@ def times(workload: WorkloadConfig, factor: float) -> WorkloadConfig:
     if isinstance(workload, SyntheticWorkload):
         if workload.requests is not None:
             workload = workload.model_copy(update={"requests": max(1, round(workload.requests * factor))})
-        classes = tuple(
-            c.model_copy(update={"arrivals": _more(c.arrivals, factor)}) for c in workload.classes
-        )
+        classes = tuple(c.model_copy(update={"arrivals": _more(c.arrivals, factor)}) for c in workload.classes)
         return workload.model_copy(update={"classes": classes})
     update: dict[str, Any] = {"rate_rps": workload.rate_rps * factor}
     if workload.requests is not None:  # as long a run, not as many requests
@@ -45,19 +44,16 @@ def _more(arrivals: Any, factor: float) -> Any:
         more = {name: max(1, round(getattr(arrivals, name) * factor)) for name in ("concurrency", "requests")}
         return arrivals.model_copy(update=more)  # as long a run, not as many requests
     if getattr(arrivals, "points", None) is not None:
-        return arrivals.model_copy(
-            update={"points": tuple((t, rate * factor) for t, rate in arrivals.points)}
-        )
+        return arrivals.model_copy(update={"points": tuple((t, rate * factor) for t, rate in arrivals.points)})
     if arrivals.rate_rps is not None:
         return arrivals.model_copy(update={"rate_rps": arrivals.rate_rps * factor})
     users = arrivals.users
-    return arrivals.model_copy(
-        update={"users": users.model_copy(update={"active_users": users.active_users * factor})}
-    )
+    return arrivals.model_copy(update={"users": users.model_copy(update={"active_users": users.active_users * factor})})
 
 
 def fresh(workload: WorkloadConfig, block_s: float) -> WorkloadConfig:
-    """``workload`` such that another seed gives another day: a trace is put together anew from blocks of ``block_s`` [s].
+    """``workload`` such that another seed gives another day: a trace is put together anew from blocks of ``block_s``
+    [s].
 
     Generators draw anew with each seed as they are.
     """
@@ -68,9 +64,7 @@ def fresh(workload: WorkloadConfig, block_s: float) -> WorkloadConfig:
 
 def requests_of(scenario: Scenario, seed: int) -> RequestTable:
     """The requests that `simulate` draws for ``seed``."""
-    return generate(
-        scenario.workload, named_seed(np.random.SeedSequence(seed), "workload"), scenario.base_dir
-    )
+    return generate(scenario.workload, named_seed(np.random.SeedSequence(seed), "workload"), scenario.base_dir)
 
 
 def demand(table: RequestTable) -> np.ndarray:
@@ -80,7 +74,8 @@ def demand(table: RequestTable) -> np.ndarray:
 
 
 def heaviest(table: RequestTable, window_s: float, step_s: float) -> tuple[float, float]:
-    """Start of the window of ``window_s`` [s] that asks for most, and its share of all demand; windows start every ``step_s``.
+    """Start of the window of ``window_s`` [s] that asks for most, and its share of all demand; windows start every
+    ``step_s``.
 
     (0, 1) where the traffic is no longer than a window.
     """

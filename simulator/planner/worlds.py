@@ -1,8 +1,9 @@
-"""What is not known, drawn together: step times, traffic, prices. A world is one draw of all of them and a day of traffic.
+"""What is not known, drawn together: step times, traffic, prices. A world is one draw of all of them and a day of
+traffic.
 
-Step times: coefficients from the covariance of the deployment's profile, all times a factor for what the model itself gets wrong:
-lognormal, with the standard deviation of held-out errors that the profile states (inter-token latency or TPOT), or else that of its
-trust level in data/discrepancy.csv. Traffic and prices are uniform over the ranges given.
+Step times: coefficients from the covariance of the deployment's profile, all times a factor for what the model itself
+gets wrong: lognormal, with the standard deviation of held-out errors that the profile states (inter-token latency or
+TPOT), or else that of its trust level in data/discrepancy.csv. Traffic and prices are uniform over the ranges given.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,9 +35,7 @@ class Uncertainty(BaseModel):
     traffic: tuple[Factor, Factor] = Field(default=(1.0, 1.0), description="growth: times the rate")
     prices: tuple[Factor, Factor] = Field(default=(1.0, 1.0), description="times every price")
     step_time: bool = Field(default=True, description="draw step times from what is known of their error")
-    block_s: float = Field(
-        default=600.0, gt=0, description="blocks that fresh days of a trace are made of [s]"
-    )
+    block_s: float = Field(default=600.0, gt=0, description="blocks that fresh days of a trace are made of [s]")
 
     @field_validator("traffic", "prices")
     @classmethod
@@ -70,7 +69,8 @@ class World:
         return Scenario.of(mapping, scenario.base_dir)
 
     def _tighten(self, mapping: dict[str, Any]) -> None:
-        """Limits of SLOs over the residual factors: latencies times a factor meet a limit where they meet it over the factor."""
+        """Limits of SLOs over the residual factors: latencies times a factor meet a limit where they meet it over
+        the factor."""
         residual = dict(self.residual)
         own = [c.get("slo") for c in mapping["workload"].get("classes", ())]
         for slo in (mapping["slo"], *own):
@@ -88,7 +88,8 @@ class Doubt:
 
 
 def _own(r: Resolved) -> Mapping[str, float]:
-    """What a profile says of its error, where it is of this model on this GPU; another vLLM version or TP size is let pass."""
+    """What a profile says of its error, where it is of this model on this GPU; another vLLM version or TP size is
+    let pass."""
     p = r.profile
     if p is None or p.gpu_spec().name != r.gpu.name or r.model.name not in [m.name for m in p.model_specs()]:
         return {}
@@ -117,11 +118,7 @@ def drawn(found: Sequence[Resolved], u: Uncertainty, n: int, seed: int = 0) -> l
         rng = named_rng(np.random.SeedSequence([seed, k]), "world")
         traffic, price = rng.uniform(*u.traffic), rng.uniform(*u.prices)
         normal = rng.standard_normal(len(found))
-        step = (
-            [float(np.exp(z * doubt(r).sd)) for z, r in zip(normal, found, strict=True)]
-            if u.step_time
-            else []
-        )
+        step = [float(np.exp(z * doubt(r).sd)) for z, r in zip(normal, found, strict=True)] if u.step_time else []
         fitted = [_coefficients(r.profile, rng) for r in found] if u.step_time else []
         out.append(
             World(
@@ -137,17 +134,17 @@ def drawn(found: Sequence[Resolved], u: Uncertainty, n: int, seed: int = 0) -> l
 
 
 def hard_world(scenario: Scenario, u: Uncertainty, probability: float, seed: int = 0) -> World:
-    """A world whose step times are slower than in a share ``probability`` of all: what fails here holds in no more of them."""
+    """A world whose step times are slower than in a share ``probability`` of all: what fails here holds in no more
+    of them."""
     found = [resolve_deployment(scenario, i) for i in range(len(scenario.deployments))]
     z = NormalDist().inv_cdf(probability)
     step = tuple(float(np.exp(z * doubt(r).sd)) for r in found) if u.step_time else ()
     return World(1000 * (seed + 1) - 1, float(np.mean(u.traffic)), float(np.mean(u.prices)), step)
 
 
-def _residual(
-    found: Sequence[Resolved], rng: np.random.Generator, u: Uncertainty
-) -> tuple[tuple[str, float], ...]:
-    """Factors on latencies and throughput for error that a profile's load tests showed beyond that of its step times."""
+def _residual(found: Sequence[Resolved], rng: np.random.Generator, u: Uncertainty) -> tuple[tuple[str, float], ...]:
+    """Factors on latencies and throughput for error that a profile's load tests showed beyond that of its step
+    times."""
     r = found[0]
     z = float(rng.standard_normal())
     own, step = _own(r), doubt(r).sd
@@ -159,7 +156,8 @@ def _residual(
 
 
 def _coefficients(profile: Profile | None, rng: np.random.Generator) -> dict[str, Any] | None:
-    """The profile's step time with coefficients drawn from their covariance, and its API server; None where it has none."""
+    """The profile's step time with coefficients drawn from their covariance, and its API server; None where it has
+    none."""
     if profile is None or profile.covariance is None:
         return None
     names, matrix = profile.covariance.parameters, np.array(profile.covariance.matrix)
@@ -176,7 +174,8 @@ def _coefficients(profile: Profile | None, rng: np.random.Generator) -> dict[str
 
 
 def _add(step_time: dict[str, Any], name: str, by: float) -> None:
-    """Add to a coefficient within its bounds; ``seconds[1]`` lifts all knots, ``rise[16]`` that knot and all later ones."""
+    """Add to a coefficient within its bounds; ``seconds[1]`` lifts all knots, ``rise[16]`` that knot and all later
+    ones."""
     base, _, rest = name.partition("[")
     if not rest:
         if base in step_time:

@@ -26,16 +26,24 @@ from simulator.stamp import scenario_hash
 
 HOUR_S = 3600.0
 KEY = (
-    ("ttft_s", "p50", "TTFT, median"), ("ttft_s", "p99", "TTFT, 99 %"), ("tpot_s", "p50", "TPOT, median"),
-    ("tpot_s", "p99", "TPOT, 99 %"), ("e2el_s", "p50", "End to end, median"), ("attainment", "mean", "Within SLO"),
-    ("request_throughput", "mean", "Throughput"), ("output_throughput", "mean", "Output"), ("duty_cycle", "mean", "GPU duty cycle"),
+    ("ttft_s", "p50", "TTFT, median"),
+    ("ttft_s", "p99", "TTFT, 99 %"),
+    ("tpot_s", "p50", "TPOT, median"),
+    ("tpot_s", "p99", "TPOT, 99 %"),
+    ("e2el_s", "p50", "End to end, median"),
+    ("attainment", "mean", "Within SLO"),
+    ("request_throughput", "mean", "Throughput"),
+    ("output_throughput", "mean", "Output"),
+    ("duty_cycle", "mean", "GPU duty cycle"),
     ("mbu", "mean", "GPU bandwidth in use"),
-)  # fmt: skip
+)
 TRUST = {
-    "measured": "from runs on this GPU and model", "fitted": "fitted to runs on this GPU and model",
-    "extrapolated": "fitted, and used outside what was measured", "roofline": "from data sheets, not measured on this GPU",
+    "measured": "from runs on this GPU and model",
+    "fitted": "fitted to runs on this GPU and model",
+    "extrapolated": "fitted, and used outside what was measured",
+    "roofline": "from data sheets, not measured on this GPU",
     "user": "given by you",
-}  # fmt: skip
+}
 
 
 def write_report(results: Sequence[Result], path: str | Path) -> Path:
@@ -51,12 +59,23 @@ def write_report(results: Sequence[Result], path: str | Path) -> Path:
     first = results[0]
     environment = Environment(loader=PackageLoader("simulator.report"), autoescape=True, trim_blocks=True)
     page = environment.get_template("report.html.j2").render(
-        verdict=first.verdict(), meets=first.verdict().startswith("meets SLO: yes"), state=first.state(), result=first,
-        seeds=[r.meta["seed"] for r in results], met=sum(r.verdict().startswith("meets SLO: yes") for r in results),
-        figures=_figures(results), counts=first.counts(), latencies=_latencies(first), timeline=_picture(_timeline(first)),
-        groups=_groups(first), cost=_cost(first), assumptions=_assumptions(first), notes=first.meta["notes"],
-        hash=scenario_hash(first.meta["scenario"]), scenario=yaml.safe_dump(first.meta["scenario"], sort_keys=False),
-    )  # fmt: skip
+        verdict=first.verdict(),
+        meets=first.verdict().startswith("meets SLO: yes"),
+        state=first.state(),
+        result=first,
+        seeds=[r.meta["seed"] for r in results],
+        met=sum(r.verdict().startswith("meets SLO: yes") for r in results),
+        figures=_figures(results),
+        counts=first.counts(),
+        latencies=_latencies(first),
+        timeline=_picture(_timeline(first)),
+        groups=_groups(first),
+        cost=_cost(first),
+        assumptions=_assumptions(first),
+        notes=first.meta["notes"],
+        hash=scenario_hash(first.meta["scenario"]),
+        scenario=yaml.safe_dump(first.meta["scenario"], sort_keys=False),
+    )
     path = Path(path)
     path.write_text(page, encoding="utf-8")
     return path
@@ -72,15 +91,15 @@ def _figures(results: Sequence[Result]) -> list[dict[str, str]]:
     for metric, stat, title in KEY:
         row = rows[metric, stat]._asdict()
         half = row["high"] - row["mean"]
-        out.append({
-            "title": title, "value": quantity(row["mean"], row["unit"]),
-            "half": f"± {quantity(half, row['unit'])}" if math.isfinite(half) and half > 0 else "",
-        })  # fmt: skip
+        out.append(
+            {
+                "title": title,
+                "value": quantity(row["mean"], row["unit"]),
+                "half": f"± {quantity(half, row['unit'])}" if math.isfinite(half) and half > 0 else "",
+            }
+        )
     money, _ = known_cost(results[0])
-    wanted = {
-        "usd_per_hour": "Cost per hour",
-        "usd_per_1m_output_tokens_within_slo": "per 1M output tokens within SLO",
-    }
+    wanted = {"usd_per_hour": "Cost per hour", "usd_per_1m_output_tokens_within_slo": "per 1M output tokens within SLO"}
     for row in rows_of(money) if money is not None else ():
         if row.metric in wanted:
             out.append({"title": wanted[row.metric], "value": f"${row.value:,.2f}", "half": ""})
@@ -121,10 +140,7 @@ def _latencies(result: Result) -> list[dict[str, str]]:
             limit = None if differ(result.meta) else slo.limits().get(name)
             out.append(_picture(latency_cdf(series, label, limit, slo.attainment)))
     if result.meta.get("stages") and done.any():
-        out += [
-            _picture(waterfall(result.waterfall(p), f"percentile {p} of end-to-end latency"))
-            for p in (50, 99)
-        ]
+        out += [_picture(waterfall(result.waterfall(p), f"percentile {p} of end-to-end latency")) for p in (50, 99)]
     return out
 
 
@@ -149,7 +165,10 @@ def _groups(result: Result) -> list[dict[str, Any]]:
     if len(result.requests) and result.requests["arrival_s"].max() > 2 * HOUR_S:
         hours = result.breakdown("window", HOUR_S)
         worst = hours.iloc[int(np.argmin(hours["attainment"]))]
-        words = f"hour; the worst begins at {worst['group'] / HOUR_S:g} h, with {quantity(worst['attainment'], 'ratio')} within SLO"
+        words = (
+            f"hour; the worst begins at {worst['group'] / HOUR_S:g} h, with "
+            f"{quantity(worst['attainment'], 'ratio')} within SLO"
+        )
         hours = hours.assign(group=[f"{g / HOUR_S:g} h" for g in hours["group"]])
         out.append({"title": words, **_group(result, hours)})
     return out
@@ -157,9 +176,14 @@ def _groups(result: Result) -> list[dict[str, Any]]:
 
 def _group(result: Result, frame: pd.DataFrame) -> dict[str, Any]:
     rows = [
-        [str(r.group) or "(none)", f"{r.arrived:,}", quantity(r.attainment, "ratio"), *(quantity(v, "s") for v in (r.ttft_s_p50, r.ttft_s_p99, r.tpot_s_p50, r.tpot_s_p99, r.e2el_s_p99))]
+        [
+            str(r.group) or "(none)",
+            f"{r.arrived:,}",
+            quantity(r.attainment, "ratio"),
+            *(quantity(v, "s") for v in (r.ttft_s_p50, r.ttft_s_p99, r.tpot_s_p50, r.tpot_s_p99, r.e2el_s_p99)),
+        ]
         for r in rows_of(frame)
-    ]  # fmt: skip
+    ]
     return {"rows": rows, "picture": _picture(group_bars(frame, "attainment", result.slo_config.attainment))}
 
 
@@ -170,9 +194,16 @@ def _cost(result: Result) -> dict[str, Any]:
     lines = bill(result)
     duty = next(r.value for r in rows_of(result.summary()) if r.metric == "duty_cycle")
     rows = [
-        [r.item, f"{r.quantity:,.3f} {r.unit}", f"${r.unit_price_usd:,.2f}", f"${r.usd:,.2f}", f"{r.source}", r.as_of or "undated"]
+        [
+            r.item,
+            f"{r.quantity:,.3f} {r.unit}",
+            f"${r.unit_price_usd:,.2f}",
+            f"${r.usd:,.2f}",
+            f"{r.source}",
+            r.as_of or "undated",
+        ]
         for r in rows_of(lines)
-    ]  # fmt: skip
+    ]
     answers = [[COSTS.get(row.metric, row.metric), f"${row.value:,.4g}"] for row in rows_of(money)]
     return {
         "rows": rows,
@@ -207,8 +238,7 @@ def _assumptions(result: Result) -> list[list[str]]:
         flags = ", ".join(
             f"{k}={v}"
             for k, v in d["engine"].items()
-            if k
-            in ("version", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "enable_prefix_caching")
+            if k in ("version", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "enable_prefix_caching")
         )
         out.append(
             [

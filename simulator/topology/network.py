@@ -48,7 +48,8 @@ class _Journey:
 
 
 def sidecar(hop: HopConfig) -> tuple[float, float]:
-    """Location and scale of the logarithm of a sidecar pair's time: a lognormal through the two measured percentiles."""
+    """Location and scale of the logarithm of a sidecar pair's time: a lognormal through the two measured
+    percentiles."""
     assert hop.sidecar_p90_s is not None and hop.sidecar_p99_s is not None
     low, high = norm.ppf(0.9), norm.ppf(0.99)
     sigma = float(np.log(hop.sidecar_p99_s / hop.sidecar_p90_s) / (high - low))
@@ -98,17 +99,14 @@ class Network:
         self._draws: list[np.ndarray | None] = [
             None if s.kind == "llm" else s.service.draw(rng(f"stage {s.name}"), n) for s in stages
         ]
-        self._chance = [
-            rng(f"stage {s.name} chance").random((n, 3)) if self._needs_chance(s) else None for s in stages
-        ]
+        self._chance = [rng(f"stage {s.name} chance").random((n, 3)) if self._needs_chance(s) else None for s in stages]
         self._more = rng("stages, later attempts")
         self._hop = path.hop
         self.way_back_s = path.hop.network_s if path.hop is not None else 0.0  # of an answer, over one hop
         self._mu_sigma = sidecar(path.hop) if path.hop and path.hop.sidecar_p90_s else None
         self._hops = {
-            i: rng(f"hop to {s.name}").standard_normal(n)
-            for i, s in enumerate(stages) if self._mu_sigma and s.hop
-        }  # fmt: skip
+            i: rng(f"hop to {s.name}").standard_normal(n) for i, s in enumerate(stages) if self._mu_sigma and s.hop
+        }
         self._journeys: dict[int, _Journey] = {}
         self.log: list[tuple[int, int, int, float, float, float, int]] = []
 
@@ -116,9 +114,7 @@ class Network:
 
     @staticmethod
     def _needs_chance(s: Any) -> bool:
-        return (
-            s.probability < 1 or bool(s.branches) or s.cache_hit_probability > 0 or s.failure_probability > 0
-        )
+        return s.probability < 1 or bool(s.branches) or s.cache_hit_probability > 0 or s.failure_probability > 0
 
     def _later(self, i: int) -> set[int]:
         found: set[int] = set()
@@ -286,11 +282,7 @@ class Network:
         if self._branches[i]:
             chance = self._chance[i]
             assert chance is not None
-            chosen = (
-                self._branches[i][int(np.searchsorted(self._odds[i], chance[row, 0], side="right"))]
-                if ran
-                else -1
-            )
+            chosen = self._branches[i][int(np.searchsorted(self._odds[i], chance[row, 0], side="right"))] if ran else -1
             journey.skipped.update(b for b in self._branches[i] if b != chosen)
         if self._waits[i]:
             journey.critical -= 1

@@ -18,14 +18,10 @@ class HopConfig(_Part):
     """What it costs to go from one service to the next: network, serialisation of the payload, a pair of sidecars."""
 
     network_s: float = Field(default=0.0, ge=0, description="one way [s]")
-    bytes_per_s: float | None = Field(
-        default=None, gt=0, description="serialisation; None: takes no time [B/s]"
-    )
+    bytes_per_s: float | None = Field(default=None, gt=0, description="serialisation; None: takes no time [B/s]")
     payload_bytes: float = Field(default=0.0, ge=0, description="of a request beside its text [B]")
     bytes_per_token: float = Field(default=4.0, ge=0, description="text [B/token]")
-    sidecar_p90_s: float | None = Field(
-        default=None, gt=0, description="of a sidecar pair; None: there is none [s]"
-    )
+    sidecar_p90_s: float | None = Field(default=None, gt=0, description="of a sidecar pair; None: there is none [s]")
     sidecar_p99_s: float | None = Field(default=None, gt=0, description="the same [s]")
 
     @model_validator(mode="after")
@@ -53,9 +49,7 @@ class Stage(_Part):
 
     name: str = Field(min_length=1)
     kind: Literal["service", "llm"] = "service"
-    after: tuple[str, ...] | None = Field(
-        default=None, description="stages that come before; None: the one above"
-    )
+    after: tuple[str, ...] | None = Field(default=None, description="stages that come before; None: the one above")
     workers: int = Field(default=1, description="requests that one replica serves at a time")
     replicas: int = Field(default=1, ge=1)
     pool: str | None = Field(default=None, description="pool whose workers serve it, in place of its own")
@@ -64,9 +58,7 @@ class Stage(_Part):
     output_token_s: float = Field(default=0.0, ge=0, description="after the LLM [s/token]")
     batch: StageBatch | None = None
     probability: Share = Field(default=1.0, description="of requests that need this stage")
-    branches: dict[str, Share] = Field(
-        default_factory=dict, description="exactly one of these stages follows"
-    )
+    branches: dict[str, Share] = Field(default_factory=dict, description="exactly one of these stages follows")
     cache_hit_probability: Share = Field(
         default=0.0, description="a response cache: hits skip all later stages that are not on_cache_hit"
     )
@@ -107,9 +99,7 @@ class Pool(_Part):
 
     name: str = Field(min_length=1)
     workers: int = Field(ge=1, description="of one replica")
-    per_pod: bool = Field(
-        default=False, description="so many for each ready pod of the LLM: scales as a whole"
-    )
+    per_pod: bool = Field(default=False, description="so many for each ready pod of the LLM: scales as a whole")
     hold: Literal["stage", "request"] = "stage"
     cpu: float = Field(default=0.0, ge=0, description="cores of one replica")
     memory_bytes: float = Field(default=0.0, ge=0, description="[B]")
@@ -141,13 +131,12 @@ class PathConfig(_Part):
                     )
             if stage.pool is not None and stage.pool not in pools:
                 raise ValueError(
-                    f"stage {stage.name!r} is in the pool {stage.pool!r}{nearest(stage.pool, pools)}, which is not a pool"
+                    f"stage {stage.name!r} is in the pool {stage.pool!r}{nearest(stage.pool, pools)}, which is not "
+                    "a pool"
                 )
             for other in stage.branches:
                 if stage.name not in self.before(names.index(other)):
-                    raise ValueError(
-                        f"stage {stage.name!r} branches to {other!r}, which must have it in its after"
-                    )
+                    raise ValueError(f"stage {stage.name!r} branches to {other!r}, which must have it in its after")
         self.order()
         return self
 
@@ -196,11 +185,7 @@ class PresetConfig(_Part):
 def _given_as(value: Any) -> str:
     if isinstance(value, str):
         return "name"
-    return (
-        "preset"
-        if isinstance(value, PresetConfig) or (isinstance(value, dict) and "preset" in value)
-        else "graph"
-    )
+    return "preset" if isinstance(value, PresetConfig) or (isinstance(value, dict) and "preset" in value) else "graph"
 
 
 PathField = Annotated[

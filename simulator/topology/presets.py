@@ -15,9 +15,12 @@ def default_hop() -> HopConfig:
     """A hop inside a cluster with a service mesh, figures of data/platform.csv."""
     c = constants("platform")
     return HopConfig(
-        network_s=c["hop_network"], bytes_per_s=c["hop_bytes_per_s"], bytes_per_token=c["bytes_per_token"],
-        sidecar_p90_s=c["sidecar_pair_p90"], sidecar_p99_s=c["sidecar_pair_p99"],
-    )  # fmt: skip
+        network_s=c["hop_network"],
+        bytes_per_s=c["hop_bytes_per_s"],
+        bytes_per_token=c["bytes_per_token"],
+        sidecar_p90_s=c["sidecar_pair_p90"],
+        sidecar_p99_s=c["sidecar_pair_p99"],
+    )
 
 
 def _application() -> list[dict[str, Any]]:
@@ -25,11 +28,14 @@ def _application() -> list[dict[str, Any]]:
     stages = []
     for row in load_stages():
         stage = {
-            "name": row["stage"], "after": [row["after"]] if "after" in row else [], "workers": int(row["workers"]),
+            "name": row["stage"],
+            "after": [row["after"]] if "after" in row else [],
+            "workers": int(row["workers"]),
             "service": {"kind": "gamma", "mean_s": float(row["mean_s"]), "cv": float(row["cv"])},
-            "cpu": float(row["cpu"]), "memory_bytes": float(row["memory_bytes"]),
+            "cpu": float(row["cpu"]),
+            "memory_bytes": float(row["memory_bytes"]),
             "off_critical_path": bool(int(row["off_critical_path"])),
-        }  # fmt: skip
+        }
         stages.append(stage)
     at = next(i for i, s in enumerate(stages) if s["after"] == ["llm"])
     stages.insert(at, {"name": "llm", "kind": "llm", "after": ["guardrail_in", "reranking"]})
@@ -39,9 +45,7 @@ def _application() -> list[dict[str, Any]]:
 def _kubernetes() -> list[dict[str, Any]]:
     c = constants("platform")
     gateway = next(s for s in _application() if s["name"] == "gateway")
-    picker = {
-        "name": "endpoint_picker", "workers": 1, "prompt_token_s": c["picker_s_per_byte"] * c["bytes_per_token"],
-    }  # fmt: skip
+    picker = {"name": "endpoint_picker", "workers": 1, "prompt_token_s": c["picker_s_per_byte"] * c["bytes_per_token"]}
     return [gateway, picker, {"name": "llm", "kind": "llm"}]
 
 
@@ -69,9 +73,7 @@ def opened(config: PresetConfig) -> PathConfig:
         for stage in stages:
             if stage.get("kind") != "llm":
                 stage |= {"pool": "process"}
-        mapping["pools"] = [
-            {"name": "process", "workers": config.workers, "per_pod": True, "hold": "request"}
-        ]
+        mapping["pools"] = [{"name": "process", "workers": config.workers, "per_pod": True, "hold": "request"}]
     else:
         mapping["hop"] = (config.hop or default_hop()).model_dump(exclude_none=True)
     try:
@@ -79,6 +81,4 @@ def opened(config: PresetConfig) -> PathConfig:
     except ValidationError as problem:
         first = problem.errors()[0]
         where = ".".join(str(p) for p in first["loc"])
-        raise ServelabError(
-            f"path: {config.preset}: {where}: {first['msg'].removeprefix('Value error, ')}"
-        ) from None
+        raise ServelabError(f"path: {config.preset}: {where}: {first['msg'].removeprefix('Value error, ')}") from None

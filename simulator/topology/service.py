@@ -48,9 +48,7 @@ class GammaService(_Service):
 
 class EmpiricalService(_Service):
     kind: Literal["empirical"] = "empirical"
-    values_s: tuple[Annotated[float, Field(ge=0)], ...] = Field(
-        min_length=1, description="measured [s], drawn evenly"
-    )
+    values_s: tuple[Annotated[float, Field(ge=0)], ...] = Field(min_length=1, description="measured [s], drawn evenly")
 
     def draw(self, rng: np.random.Generator, n: int) -> np.ndarray:
         return rng.choice(np.array(self.values_s), n)

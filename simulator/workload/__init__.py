@@ -12,13 +12,7 @@ from simulator.workload.config import (
 )
 from simulator.workload.formats.access_log import LogColumns
 from simulator.workload.generate import generate
-from simulator.workload.lengths import (
-    EmpiricalLength,
-    FixedLength,
-    LengthConfig,
-    LognormalLength,
-    UniformLength,
-)
+from simulator.workload.lengths import EmpiricalLength, FixedLength, LengthConfig, LognormalLength, UniformLength
 from simulator.workload.rows import TraceWarning
 from simulator.workload.table import RequestTable
 from simulator.workload.trace import read_trace, write_trace

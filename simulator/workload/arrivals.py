@@ -81,11 +81,7 @@ def renewal_arrivals(
 
 
 def poisson_arrivals(
-    rate_rps: float,
-    rng: np.random.Generator,
-    *,
-    duration_s: float | None = None,
-    requests: int | None = None,
+    rate_rps: float, rng: np.random.Generator, *, duration_s: float | None = None, requests: int | None = None
 ) -> np.ndarray:
     """Arrivals [s] of a Poisson process of ``rate_rps``: before ``duration_s``, or exactly ``requests`` of them."""
     if requests is not None:

@@ -142,9 +142,7 @@ class TraceWorkload(Config):
         if self.end_s is not None and self.end_s <= self.start_s:
             raise ValueError(f"end_s must be greater than start_s ({self.start_s}), got {self.end_s}")
         if (self.columns is None) == (self.format == "access_log"):
-            raise ValueError(
-                f"columns are for format 'access_log', which needs them; format is {self.format!r}"
-            )
+            raise ValueError(f"columns are for format 'access_log', which needs them; format is {self.format!r}")
         if self.rate_rps is not None and self.rate_scale != 1:
             raise ValueError(f"give rate_rps ({self.rate_rps}) or rate_scale ({self.rate_scale}), not both")
         return self
@@ -153,14 +151,12 @@ class TraceWorkload(Config):
 class TrafficClass(Config):
     """One kind of traffic: when its requests come, how long they are, what they share.
 
-    preset         takes what is not given (lengths, prefix, name) from `presets`; a scenario shows the values, not the name
-    correlation    rank correlation (Spearman) of prompt and output lengths; 0: independent
-    max_tokens     what each client asks for [token], as in the other sources
-    priority       of all its requests, lower is served first
-    shared_prefix  system prompts of this class alone
-    session        its arrivals are those of sessions, whose later requests wait for the answers before them
-    tenants        who sends them, with weights; a session has one
-    slo            its own objectives; null: those of the scenario
+    preset         takes what is not given (lengths, prefix, name) from `presets`; a scenario shows the values, not the
+    name correlation    rank correlation (Spearman) of prompt and output lengths; 0: independent max_tokens     what
+    each client asks for [token], as in the other sources priority       of all its requests, lower is served first
+    shared_prefix  system prompts of this class alone session        its arrivals are those of sessions, whose later
+    requests wait for the answers before them tenants        who sends them, with weights; a session has one slo
+    its own objectives; null: those of the scenario
     """
 
     model_config = ConfigDict(

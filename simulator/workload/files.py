@@ -10,9 +10,7 @@ from typing import BinaryIO, cast
 
 from simulator.errors import ServelabError, nearest
 
-MAX_TRACE_BYTES = (
-    4 * 2**30
-)  # of text, unpacked; some 80 million rows of an Azure trace, held in 10 GB while read
+MAX_TRACE_BYTES = 4 * 2**30  # of text, unpacked; some 80 million rows of an Azure trace, held in 10 GB while read
 UNREADABLE = (ValueError, OSError, EOFError, zlib.error)  # what a reader raises for a file that is damaged
 
 

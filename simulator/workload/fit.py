@@ -50,9 +50,7 @@ def fit_conversation(table: RequestTable, source: str, date: str) -> pd.DataFram
     Raises ServelabError for a trace of fewer than four minutes.
     """
     if table.arrival_s[-1] < 4 * BLOCK_S:
-        raise ServelabError(
-            f"a fit needs a trace of at least {4 * BLOCK_S:.0f} s, got {table.arrival_s[-1]:.1f} s"
-        )
+        raise ServelabError(f"a fit needs a trace of at least {4 * BLOCK_S:.0f} s, got {table.arrival_s[-1]:.1f} s")
     rows = alternate_blocks(table, 0)
     arrival_s, prompt, output = table.arrival_s[rows], table.prompt_tokens[rows], table.output_tokens[rows]
     knot = (arrival_s // (2 * BLOCK_S)).astype(np.int64)

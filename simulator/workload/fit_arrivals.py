@@ -1,10 +1,11 @@
 """Recorded arrivals as a profile of rates and the irregularity that is left.
 
-Equal windows are joined with their neighbours as long as that costs less likelihood than a step is worth: Poisson deviance,
-scaled by the dispersion of the intervals, against a penalty as of the Bayesian information criterion [1]_. What is left is the
-coefficient of variation of the intervals on the clock of the rate.
+Equal windows are joined with their neighbours as long as that costs less likelihood than a step is worth: Poisson
+deviance, scaled by the dispersion of the intervals, against a penalty as of the Bayesian information criterion [1]_.
+What is left is the coefficient of variation of the intervals on the clock of the rate.
 
-.. [1] Schwarz, Annals of Statistics 6, 1978; for changes of level 1.5 times as much, Zhang, Siegmund, Biometrics 63, 2007;
+.. [1] Schwarz, Annals of Statistics 6, 1978; for changes of level 1.5 times as much, Zhang, Siegmund, Biometrics 63,
+2007;
    bottom-up joining as in Keogh et al., ICDM 2001.
 """
 
@@ -42,7 +43,8 @@ def fit_arrivals(arrival_s: np.ndarray, observed_s: float) -> tuple[dict[str, An
 
 
 def loosened(arrival_s: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-    """Arrivals that were written down in coarse steps, spread evenly over their step; and that step [s], 0: times are fine.
+    """Arrivals that were written down in coarse steps, spread evenly over their step; and that step [s], 0: times are
+    fine.
 
     Times are coarse where requests share them by the dozen or so: fewer than half as many times as requests.
     """
@@ -63,7 +65,8 @@ def _variation(arrival_s: np.ndarray, edges: np.ndarray, rates: np.ndarray) -> f
 
 
 def joined(counts: np.ndarray, penalty: float) -> np.ndarray:
-    """First windows of the segments that are left when neighbours are joined, cheapest first, while it costs less than ``penalty``.
+    """First windows of the segments that are left when neighbours are joined, cheapest first, while it costs less than
+    ``penalty``.
 
     >>> joined(np.array([10, 11, 9, 100, 101]), 3.0).tolist()
     [0, 3]

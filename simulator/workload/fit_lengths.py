@@ -1,7 +1,7 @@
 """Which distribution describes recorded lengths: candidates fitted to half of the rows and judged on the other.
 
-The judge is the log-likelihood of whole tokens. Of the candidates within one standard error of the best, the simplest is
-taken [1]_ and fitted again to all rows.
+The judge is the log-likelihood of whole tokens. Of the candidates within one standard error of the best, the simplest
+is taken [1]_ and fitted again to all rows.
 
 .. [1] Breiman et al., "Classification and Regression Trees", 1984, 3.4.3 (the one standard error rule).
 """
@@ -52,18 +52,16 @@ def mixture(tokens: np.ndarray, parts: int) -> dict[str, Any]:
         weight = total / total.sum()
     top = int(values[-1])
     if parts == 1:
-        return {
-            "kind": "lognormal",
-            "median": float(np.exp(mean[0])),
-            "sigma": float(sigma[0]),
-            "min": 1,
-            "max": top,
-        }
+        return {"kind": "lognormal", "median": float(np.exp(mean[0])), "sigma": float(sigma[0]), "min": 1, "max": top}
     order = np.argsort(mean)
     return {
-        "kind": "mixture", "min": 1, "max": top,
-        "parts": [{"weight": float(weight[k]), "median": float(np.exp(mean[k])), "sigma": float(sigma[k])} for k in order],
-    }  # fmt: skip
+        "kind": "mixture",
+        "min": 1,
+        "max": top,
+        "parts": [
+            {"weight": float(weight[k]), "median": float(np.exp(mean[k])), "sigma": float(sigma[k])} for k in order
+        ],
+    }
 
 
 def histogram(tokens: np.ndarray) -> dict[str, Any]:
@@ -79,7 +77,8 @@ def histogram(tokens: np.ndarray) -> dict[str, Any]:
 
 
 def likelihood(config: dict[str, Any], tokens: np.ndarray) -> np.ndarray:
-    """Log-probability of each length [nat]; one request in a million is taken to come from anywhere up to twice the longest."""
+    """Log-probability of each length [nat]; one request in a million is taken to come from anywhere up to twice the
+    longest."""
     floor = 1e-6 / (2 * float(tokens.max()))
     if config["kind"] == "histogram":
         edges, counts = np.array(config["edges"]), np.array(config["counts"])
@@ -92,9 +91,6 @@ def likelihood(config: dict[str, Any], tokens: np.ndarray) -> np.ndarray:
         whole = sum(part["weight"] for part in parts)
         p = np.zeros(len(tokens))
         for part in parts:
-            z = [
-                (np.log(np.maximum(tokens + d, 0.5)) - np.log(part["median"])) / part["sigma"]
-                for d in (-0.5, 0.5)
-            ]
+            z = [(np.log(np.maximum(tokens + d, 0.5)) - np.log(part["median"])) / part["sigma"] for d in (-0.5, 0.5)]
             p += part["weight"] / whole * (ndtr(z[1]) - ndtr(z[0]))
     return np.log((1 - 1e-6) * p + floor)

@@ -36,10 +36,11 @@ def fit_workload(
 ) -> FittedWorkload:
     """One class of traffic like ``table``: a profile of rates, lengths and their rank correlation, system prompts.
 
-    Lengths are chosen on alternate minutes (of a short trace: alternate requests) and judged on the others. ``observed_s``
-    is the time the trace was watched [s]; None: to its last arrival.
+    Lengths are chosen on alternate minutes (of a short trace: alternate requests) and judged on the others.
+    ``observed_s`` is the time the trace was watched [s]; None: to its last arrival.
 
-    Raises ServelabError for fewer than `LEAST` requests, for requests that wait for answers, and where all arrive at once.
+    Raises ServelabError for fewer than `LEAST` requests, for requests that wait for answers, and where all arrive at
+    once.
     """
     from scipy.stats import ks_2samp, spearmanr
 
@@ -52,9 +53,7 @@ def fit_workload(
     last = float(table.arrival_s[-1])
     observed = last if observed_s is None else float(observed_s)
     if not observed >= last or observed <= 0:
-        raise ServelabError(
-            f"observed_s must reach the last arrival at {last:.3f} s and be above 0, got {observed_s}"
-        )
+        raise ServelabError(f"observed_s must reach the last arrival at {last:.3f} s and be above 0, got {observed_s}")
     arrival_s, step = loosened(table.arrival_s, np.random.default_rng(seed))
     observed = max(observed, float(arrival_s[-1]))
     arrivals, facts = fit_arrivals(arrival_s, observed)
@@ -63,19 +62,29 @@ def fit_workload(
     output, output_scores = fit_length(table.output_tokens[half], table.output_tokens[~half])
     rank = float(np.nan_to_num(spearmanr(table.prompt_tokens, table.output_tokens).statistic))
     one: dict[str, Any] = {
-        "name": name, "arrivals": arrivals, "prompt_tokens": prompt, "output_tokens": output,
+        "name": name,
+        "arrivals": arrivals,
+        "prompt_tokens": prompt,
+        "output_tokens": output,
         "correlation": float(np.clip(rank, -0.99, 0.99)),
-    }  # fmt: skip
+    }
     notes = [
-        f"arrivals: {facts['steps']:.0f} steps of rate from {facts['windows']:.0f} windows; intervals on the clock of the rate vary by cv {facts['cv']:.2f}",
+        (
+            f"arrivals: {facts['steps']:.0f} steps of rate from {facts['windows']:.0f} windows; intervals on the clock "
+            f"of the rate vary by cv {facts['cv']:.2f}"
+        ),
         f"prompt: {_shown(prompt)}, mean log-likelihood on the other half {_scores(prompt_scores)}",
         f"output: {_shown(output)}, mean log-likelihood on the other half {_scores(output_scores)}",
-        "intervals are independent on that clock: bursts beyond a step of the rate are averaged, see dispersion and autocorrelation",
+        (
+            "intervals are independent on that clock: bursts beyond a step of the rate are averaged, "
+            "see dispersion and autocorrelation"
+        ),
         "lengths do not change over time: a mix of applications that shifts is averaged",
     ]
     if step:
         notes.append(
-            f"many requests share their arrival time, which was written down in steps of {step:g} s: they are spread over the step"
+            f"many requests share their arrival time, which was written down in steps of {step:g} s: they are "
+            "spread over the step"
         )
     notes += _prefixes(table, one)
     mapping = {"source": "synthetic", "duration_s": observed, "classes": [one]}
@@ -90,9 +99,10 @@ def fit_workload(
         )
     )
     for label, a, b in (
-        ("prompt", table.prompt_tokens, sample.prompt_tokens), ("output", table.output_tokens, sample.output_tokens),
+        ("prompt", table.prompt_tokens, sample.prompt_tokens),
+        ("output", table.output_tokens, sample.output_tokens),
         ("intervals", np.diff(arrival_s), np.diff(sample.arrival_s)),
-    ):  # fmt: skip
+    ):
         limit = 1.36 * np.sqrt((len(a) + len(b)) / (len(a) * len(b)))  # at 5 %
         rows.append(
             (
@@ -118,11 +128,7 @@ def _half(table: RequestTable, observed_s: float) -> np.ndarray:
 
 def _shown(config: dict[str, Any]) -> str:
     size = {"mixture": "parts", "histogram": "counts"}.get(config["kind"])
-    return (
-        f"{config['kind']} of {len(config[size])} {size.replace('counts', 'bins')}"
-        if size
-        else config["kind"]
-    )
+    return f"{config['kind']} of {len(config[size])} {size.replace('counts', 'bins')}" if size else config["kind"]
 
 
 def _scores(scores: dict[str, float]) -> str:
@@ -141,11 +147,7 @@ def _arrival_rows(trace_s: np.ndarray, sample_s: np.ndarray, observed_s: float):
     for width in WIDTHS_S:
         found = [_counts(a, width, observed_s) for a in pairs]
         if len(found[0]) >= 20:
-            yield (
-                f"dispersion of counts in {width:g} s",
-                "variance/mean",
-                *(float(c.var() / c.mean()) for c in found),
-            )
+            yield (f"dispersion of counts in {width:g} s", "variance/mean", *(float(c.var() / c.mean()) for c in found))
             yield (
                 f"autocorrelation of counts in {width:g} s",
                 "",
@@ -181,9 +183,5 @@ def _prefixes(table: RequestTable, one: dict[str, Any]) -> list[str]:
     key = pd.MultiIndex.from_arrays([streams, np.arange(len(streams)) - table.segment_start[owner]])
     seen = key.duplicated()
     again = int(tokens[seen].sum())
-    repeated = (
-        f"{again / table.prompt_tokens.sum():.1%} of the trace's prompt tokens repeat an earlier segment"
-    )
-    return [
-        f"prefixes are not fitted: {repeated}, none of the generator's; replay the trace where the cache matters"
-    ]
+    repeated = f"{again / table.prompt_tokens.sum():.1%} of the trace's prompt tokens repeat an earlier segment"
+    return [f"prefixes are not fitted: {repeated}, none of the generator's; replay the trace where the cache matters"]

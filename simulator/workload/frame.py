@@ -51,9 +51,7 @@ def from_frame(frame: pd.DataFrame) -> RequestTable:
     for name in frame.columns:
         if name not in KNOWN:
             raise ServelabError(f"unknown column {name!r}{nearest(str(name), KNOWN)}")
-    columns: dict[str, Any] = {
-        name: frame[name].to_numpy() for name in COLUMNS if name in frame and name not in NAMED
-    }
+    columns: dict[str, Any] = {name: frame[name].to_numpy() for name in COLUMNS if name in frame and name not in NAMED}
     for name, names in NAMED.items():
         if name in frame:
             place, found = pd.factorize(frame[name].fillna("").astype(str))

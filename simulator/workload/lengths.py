@@ -70,11 +70,7 @@ class LognormalLength(Config):
 
     def quantile(self, u: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore", invalid="ignore"):
-            raw = (
-                np.rint(self.median * np.exp(self.sigma * ndtri(u)))
-                if self.sigma
-                else np.full(len(u), self.median)
-            )
+            raw = np.rint(self.median * np.exp(self.sigma * ndtri(u))) if self.sigma else np.full(len(u), self.median)
         return np.clip(np.rint(raw), self.min, self.max).astype(np.int32)
 
 
@@ -95,9 +91,7 @@ class EmpiricalLength(Config):
             raise ValueError("give weights or levels, not both")
         for name, other in (("weights", self.weights), ("levels", self.levels)):
             if other is not None and len(other) != len(self.values):
-                raise ValueError(
-                    f"{name} must have one entry per value ({len(self.values)}), got {len(other)}"
-                )
+                raise ValueError(f"{name} must have one entry per value ({len(self.values)}), got {len(other)}")
         if self.weights is not None and sum(self.weights) <= 0:
             raise ValueError(f"weights must add up to more than 0, got {sum(self.weights)}")
         if self.levels is not None:
@@ -131,9 +125,7 @@ class HistogramLength(Config):
     @model_validator(mode="after")
     def _consistent(self) -> "HistogramLength":
         if len(self.edges) != len(self.counts) + 1:
-            raise ValueError(
-                f"edges must be one more than counts ({len(self.counts) + 1}), got {len(self.edges)}"
-            )
+            raise ValueError(f"edges must be one more than counts ({len(self.counts) + 1}), got {len(self.edges)}")
         if any(b <= a for a, b in zip(self.edges, self.edges[1:], strict=False)):
             raise ValueError(f"edges must rise, got {list(self.edges)}")
         if sum(self.counts) <= 0:

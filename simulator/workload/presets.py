@@ -37,9 +37,7 @@ def preset(name: str) -> dict[str, Any]:
     """
     rows = preset_rows()
     if name not in rows:
-        raise ServelabError(
-            f"unknown preset {name!r}{nearest(name, rows)}, expected one of {', '.join(rows)}"
-        )
+        raise ServelabError(f"unknown preset {name!r}{nearest(name, rows)}, expected one of {', '.join(rows)}")
     fields: dict[str, dict[str, Any]] = {}
     out: dict[str, Any] = {"name": name}
     for row in rows[name]:

@@ -55,9 +55,7 @@ class PiecewiseRate:
         a, b = np.searchsorted(self.time_s, start_s, "left"), np.searchsorted(self.time_s, end_s, "right")
         inside = (self.time_s > start_s) & (self.time_s < end_s)
         at_start, at_end = self._side(start_s), self._side(end_s)
-        time_s = np.concatenate(
-            (self.time_s[:a], [start_s] * 2, self.time_s[inside], [end_s] * 2, self.time_s[b:])
-        )
+        time_s = np.concatenate((self.time_s[:a], [start_s] * 2, self.time_s[inside], [end_s] * 2, self.time_s[b:]))
         rate = np.concatenate(
             (
                 self.rate[:a],

@@ -56,7 +56,8 @@ class ClosedLoop(Config):
     duration_s: Positive | None = None
 
     def arrivals(self, wait_rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of each request (or session): arrival [s] (NaN: when a user is free), ``after``, and the wait before it [s]."""
+        """Of each request (or session): arrival [s] (NaN: when a user is free), ``after``, and the wait before it
+        [s]."""
         arrival_s, after = np.full(self.requests, np.nan), np.full(self.requests, FREED)
         first = min(self.concurrency, self.requests)
         arrival_s[:first] = self.start_s + self.ramp_s * np.arange(first) / self.concurrency
@@ -92,7 +93,8 @@ def within_context(turns: np.ndarray, total: np.ndarray, limit: int) -> np.ndarr
 
 
 def contexts(turns: np.ndarray, added: np.ndarray, visible: np.ndarray) -> np.ndarray:
-    """Prompt of each request without a system prompt: all that was ``added`` up to it, and all ``visible`` answers before.
+    """Prompt of each request without a system prompt: all that was ``added`` up to it, and all ``visible`` answers
+    before.
 
     >>> contexts(np.array([3]), np.array([10, 2, 3]), np.array([5, 5, 5])).tolist()
     [10, 17, 25]

@@ -9,14 +9,7 @@ from simulator.seeds import named_rng, named_seed
 from simulator.workload.config import SharedPrefix, SyntheticWorkload, TrafficClass
 from simulator.workload.lengths import draw_joint_lengths, draw_lengths
 from simulator.workload.processes import draw_arrivals
-from simulator.workload.sessions import (
-    ClosedLoop,
-    Session,
-    contexts,
-    places,
-    shared_streams,
-    within_context,
-)
+from simulator.workload.sessions import ClosedLoop, Session, contexts, places, shared_streams, within_context
 from simulator.workload.table import COLUMNS, NONE, OWN_STREAM, RequestTable
 
 LONGEST_S = 1e10  # 300 years: a workload that needs longer for its requests does not reach them
@@ -47,12 +40,8 @@ def synthetic_table(config: SyntheticWorkload, seed: np.random.SeedSequence) -> 
     seeds = [named_seed(seed, f"class {c.name}") for c in config.classes]
     if config.requests is None:
         arrivals = _arrivals(config.classes, seeds, config.duration_s or 0.0)
-        if not any(map(len, arrivals)) and not any(
-            isinstance(c.arrivals, ClosedLoop) for c in config.classes
-        ):
-            raise ServelabError(
-                f"no request arrives within duration_s {config.duration_s}; raise it or a rate"
-            )
+        if not any(map(len, arrivals)) and not any(isinstance(c.arrivals, ClosedLoop) for c in config.classes):
+            raise ServelabError(f"no request arrives within duration_s {config.duration_s}; raise it or a rate")
     else:
         arrivals = _first_arrivals(config, seeds)
     tenants = sorted({name for c in config.classes for name in c.tenants or ("",)})
@@ -80,18 +69,18 @@ def _merged(parts: list[_Part], classes: tuple[str, ...], tenants: tuple[str, ..
     n = int(offsets[-1])
     names = set().union(*(p.columns for p in parts))
     columns = {
-        name: np.concatenate([
-            p.columns[name] if name in p.columns else np.full(len(p), COLUMNS[name][1]) for p in parts
-        ])
+        name: np.concatenate(
+            [p.columns[name] if name in p.columns else np.full(len(p), COLUMNS[name][1]) for p in parts]
+        )
         for name in names
-    }  # fmt: skip
+    }
     if "after" in columns:
         shift = np.repeat(offsets[:-1], [len(p) for p in parts])
         columns["after"] = np.where(columns["after"] >= 0, columns["after"] + shift, columns["after"])
     owner = np.concatenate([p.owner + o for p, o in zip(parts, offsets, strict=False)])
-    stream = np.concatenate([
-        np.where(p.stream >= OWN_STREAM, p.stream + o, p.stream) for p, o in zip(parts, offsets, strict=False)
-    ])  # fmt: skip
+    stream = np.concatenate(
+        [np.where(p.stream >= OWN_STREAM, p.stream + o, p.stream) for p, o in zip(parts, offsets, strict=False)]
+    )
     tokens = np.concatenate([p.tokens for p in parts])
     if len(parts) > 1:
         order = np.argsort(np.concatenate([p.place_s for p in parts]), kind="stable")
@@ -107,12 +96,7 @@ def _merged(parts: list[_Part], classes: tuple[str, ...], tenants: tuple[str, ..
         owner, stream, tokens = new[owner][by_owner], stream[by_owner], tokens[by_owner]
     start = np.concatenate(([0], np.cumsum(np.bincount(owner, minlength=n))))
     return RequestTable.from_columns(
-        **columns,
-        segment_start=start,
-        segment_stream=stream,
-        segment_tokens=tokens,
-        classes=classes,
-        tenants=tenants,
+        **columns, segment_start=start, segment_stream=stream, segment_tokens=tokens, classes=classes, tenants=tenants
     )
 
 
@@ -150,9 +134,11 @@ def _arrivals(
 ) -> list[np.ndarray]:
     """Arrivals of the classes (or of their sessions) before ``horizon_s``; none of closed loops."""
     return [
-        np.zeros(0) if isinstance(c.arrivals, ClosedLoop) else draw_arrivals(c.arrivals, named_rng(s, "arrivals"), horizon_s)
+        np.zeros(0)
+        if isinstance(c.arrivals, ClosedLoop)
+        else draw_arrivals(c.arrivals, named_rng(s, "arrivals"), horizon_s)
         for c, s in zip(classes, seeds, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def _first_arrivals(config: SyntheticWorkload, seeds: list[np.random.SeedSequence]) -> list[np.ndarray]:
@@ -208,9 +194,7 @@ def _part(
     return _Part(place_s, columns, owner, group[owner], tokens[owner])
 
 
-def _system_prompts(
-    traffic: TrafficClass, n: int, seed: np.random.SeedSequence
-) -> tuple[np.ndarray, np.ndarray]:
+def _system_prompts(traffic: TrafficClass, n: int, seed: np.random.SeedSequence) -> tuple[np.ndarray, np.ndarray]:
     """The system prompt of each request or session (-1: none) and its tokens."""
     if traffic.shared_prefix is None:
         return np.full(n, -1, np.int64), np.zeros(n, np.int32)
@@ -219,9 +203,14 @@ def _system_prompts(
 
 
 def _conversations(
-    traffic: TrafficClass, config: Session, seed: np.random.SeedSequence,
-    arrival_s: np.ndarray, place_s: np.ndarray, roots: dict[str, np.ndarray], until_s: float,
-) -> _Part:  # fmt: skip
+    traffic: TrafficClass,
+    config: Session,
+    seed: np.random.SeedSequence,
+    arrival_s: np.ndarray,
+    place_s: np.ndarray,
+    roots: dict[str, np.ndarray],
+    until_s: float,
+) -> _Part:
     """The turns of sessions whose first requests come at ``arrival_s``; ``roots``: further columns of those."""
     sessions = len(arrival_s)
     turns = draw_lengths(config.turns, sessions, named_rng(seed, "turns")).astype(np.int64)
@@ -248,13 +237,14 @@ def _conversations(
     columns = {
         "arrival_s": np.where(first, arrival_s[session], np.nan),
         "prompt_tokens": system[session] + contexts(turns, added, visible),
-        "output_tokens": output, "max_tokens": asked,
+        "output_tokens": output,
+        "max_tokens": asked,
         "priority": np.full(n, traffic.priority, np.int32),
         "session": session,
         "after": np.where(first, roots.get("after", np.full(sessions, NONE))[session], np.arange(n) - 1),
         "wait_s": np.where(first, roots.get("wait_s", np.zeros(sessions))[session], wait_s),
         "until_s": np.full(n, until_s),
-    }  # fmt: skip
+    }
     owner, stream, tokens = shared_streams(turns, added, output, visible, config.stripped_share > 0)
     begins = np.flatnonzero(group[session] >= 0)  # the system prompt comes before the earlier turns
     owner = np.concatenate([begins, owner])

@@ -90,10 +90,13 @@ class RequestTable:
         """
         n = len(arrival_s)
         given = {
-            **others, "arrival_s": arrival_s, "prompt_tokens": prompt_tokens, "output_tokens": output_tokens,
+            **others,
+            "arrival_s": arrival_s,
+            "prompt_tokens": prompt_tokens,
+            "output_tokens": output_tokens,
             "max_tokens": output_tokens if max_tokens is None else max_tokens,
             "priority": np.zeros(n, np.int32) if priority is None else priority,
-        }  # fmt: skip
+        }
         columns: dict[str, Any] = {}
         for name, (dtype, default) in COLUMNS.items():
             if given.get(name) is None:
@@ -152,7 +155,8 @@ class RequestTable:
         """Raise ServelabError when a part of the rows makes no sense without the others."""
         if self.reacts or self.names_own_streams:
             raise ServelabError(
-                "the requests depend on each other (sessions, agents or a closed loop), so no part of them can be taken, "
+                "the requests depend on each other (sessions, agents or a closed loop), so no part of them can be "
+                "taken, "
                 "drawn or moved in time; change the workload that made them instead"
             )
 
@@ -181,9 +185,10 @@ class RequestTable:
         if not free.all():
             self._refuse("arrival_s", ~free & np.isfinite(self.arrival_s), "empty (NaN) with after")
             self._refuse(
-                "after", ~free & (self.after != FREED) & ((self.after < 0) | (self.after >= np.arange(n))),
+                "after",
+                ~free & (self.after != FREED) & ((self.after < 0) | (self.after >= np.arange(n))),
                 "-1, -2 or an earlier row",
-            )  # fmt: skip
+            )
             self._refuse("pool", (self.after == FREED) & (self.pool < 0), "at least 0 with after -2")
             self._refuse("wait_s", ~((self.wait_s >= 0) & np.isfinite(self.wait_s)), "at least 0 s")
         self._refuse("until_s", ~(self.until_s >= 0), "at least 0 s")
@@ -256,7 +261,5 @@ def _whole(name: str, values: object, dtype: type = np.int32) -> np.ndarray:
         if bad.any():
             row = int(np.argmax(bad))
             bits = np.iinfo(dtype).bits
-            raise ServelabError(
-                f"request {row}: {name} must be a whole number of {bits} bits, got {raw[row].item()}"
-            )
+            raise ServelabError(f"request {row}: {name} must be a whole number of {bits} bits, got {raw[row].item()}")
     return np.ascontiguousarray(raw, dtype)

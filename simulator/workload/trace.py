@@ -71,9 +71,7 @@ def read_trace(
         raise error if text.startswith(str(path)) else ServelabError(f"{path}: {text}") from None
 
 
-def _read_plain(
-    path: Path, format: str, frame: pd.DataFrame, names: list[str], max_bad_share: float
-) -> RequestTable:
+def _read_plain(path: Path, format: str, frame: pd.DataFrame, names: list[str], max_bad_share: float) -> RequestTable:
     required, known = (AZURE, AZURE) if format == "azure" else (REQUIRED, KNOWN)
     need_columns(path, names, required, lambda name: nearest(name, set(names) - set(known)))
     for name in names:
@@ -169,17 +167,17 @@ def _tell_format(path: Path, names: list[str]) -> str:
             return "burstgpt"
     if not any(hits.values()):
         raise ServelabError(
-            f"{path}: not a known trace: format 'azure' has {_list(AZURE)}, 'servelab' has {_list(REQUIRED)}, 'burstgpt' "
-            f"has {_list(burstgpt.REQUIRED)}; the file has {_list(names)}; for a log give format 'access_log' and columns"
+            f"{path}: not a known trace: format 'azure' has {_list(AZURE)}, 'servelab' has {_list(REQUIRED)}, "
+            "'burstgpt' "
+            f"has {_list(burstgpt.REQUIRED)}; the file has {_list(names)}; for a log give format 'access_log' and "
+            "columns"
         )
     return "azure" if hits["azure"] > hits["servelab"] else "servelab"
 
 
 def _azure_columns(check: RowCheck, frame: pd.DataFrame) -> dict[str, np.ndarray]:
     stamp = pd.to_datetime(frame["TIMESTAMP"], format="ISO8601", errors="coerce", utc=True)
-    check.refuse(
-        "TIMESTAMP", frame["TIMESTAMP"], stamp.isna().to_numpy(), "a time such as 2023-11-16 18:15:46.68"
-    )
+    check.refuse("TIMESTAMP", frame["TIMESTAMP"], stamp.isna().to_numpy(), "a time such as 2023-11-16 18:15:46.68")
     return {
         "arrival_s": (stamp - stamp.min()).dt.total_seconds().to_numpy(),
         "prompt_tokens": check.tokens("ContextTokens", frame["ContextTokens"]),

@@ -41,9 +41,7 @@ def rescale(table: RequestTable, observed_s: float, rate_rps: float) -> RequestT
     """
     table.refuse_parts()
     if observed_s <= 0:
-        raise ServelabError(
-            f"rate_rps {rate_rps}: all {len(table)} requests arrive at once, their rate has no scale"
-        )
+        raise ServelabError(f"rate_rps {rate_rps}: all {len(table)} requests arrive at once, their rate has no scale")
     return replace(table, arrival_s=table.arrival_s * (len(table) / observed_s / rate_rps))
 
 
@@ -67,9 +65,7 @@ def bootstrap(
     copies = blocks if duration_s is None else int(np.ceil(duration_s / block_s - 1e-9))
     expected = copies * (edges[-1] / blocks)
     if expected > MAX_REQUESTS:
-        raise ServelabError(
-            f"bootstrap: {expected:.3g} requests would result, at most {MAX_REQUESTS:.3g} can be held"
-        )
+        raise ServelabError(f"bootstrap: {expected:.3g} requests would result, at most {MAX_REQUESTS:.3g} can be held")
     drawn = rng.integers(0, blocks, copies)
     count = (edges[1:] - edges[:-1])[drawn]
     first = np.cumsum(count) - count
@@ -84,9 +80,7 @@ def bootstrap(
     return out
 
 
-def _own_prefixes(
-    table: RequestTable, out: RequestTable, edges: np.ndarray, copy: np.ndarray
-) -> RequestTable:
+def _own_prefixes(table: RequestTable, out: RequestTable, edges: np.ndarray, copy: np.ndarray) -> RequestTable:
     """``out`` with new stream ids for the streams that only one block of ``table`` has, in each copy but its first."""
     if not len(out.segment_stream):
         return out

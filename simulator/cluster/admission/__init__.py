@@ -1,4 +1,5 @@
-"""Whether the gateway takes a request at all. A policy is one file: its config, its class, and a line in `ADMISSIONS`."""
+"""Whether the gateway takes a request at all. A policy is one file: its config, its class, and a line in
+`ADMISSIONS`."""
 
 from typing import Annotated, Any, Protocol
 
@@ -17,16 +18,20 @@ class Admission(Protocol):
     """A policy of admission."""
 
     def admits(self, row: int, view: View, waiting: int) -> bool:
-        """Whether request ``row`` is taken, with ``waiting`` requests held at the gateway. ``view.ready`` may be empty."""
+        """Whether request ``row`` is taken, with ``waiting`` requests held at the gateway. ``view.ready`` may be
+        empty."""
 
     def ended(self, row: int) -> None:
         """Request ``row``, which was taken, has ended."""
 
 
 ADMISSIONS: dict[str, Any] = {
-    "token_bucket": TokenBucket, "queue_length": QueueLength, "slo_class": SloClass, "shed": Shed,
+    "token_bucket": TokenBucket,
+    "queue_length": QueueLength,
+    "slo_class": SloClass,
+    "shed": Shed,
     "tenant_fairness": TenantFairness,
-}  # fmt: skip
+}
 
 AdmissionConfig = Annotated[
     TokenBucketConfig | QueueLengthConfig | SloClassConfig | ShedConfig | TenantFairnessConfig,

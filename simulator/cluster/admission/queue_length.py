@@ -12,9 +12,7 @@ class QueueLengthConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["queue_length"] = "queue_length"
-    max_outstanding_per_pod: int = Field(
-        ge=1, description="requests sent and not ended, and held, by ready pod"
-    )
+    max_outstanding_per_pod: int = Field(ge=1, description="requests sent and not ended, and held, by ready pod")
 
 
 class QueueLength:

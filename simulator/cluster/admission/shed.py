@@ -10,7 +10,8 @@ from simulator.cluster.view import View
 
 
 class ShedConfig(BaseModel):
-    """Nobody is rejected below ``from_outstanding`` requests by ready pod, all from ``to_outstanding`` on, linear between."""
+    """Nobody is rejected below ``from_outstanding`` requests by ready pod, all from ``to_outstanding`` on, linear
+    between."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

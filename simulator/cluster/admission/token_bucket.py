@@ -9,7 +9,8 @@ from simulator.cluster.view import View
 
 
 class TokenBucketConfig(BaseModel):
-    """A bucket of ``burst`` that fills at ``rate`` a second; a request takes 1, or its prompt and its ``max_tokens``."""
+    """A bucket of ``burst`` that fills at ``rate`` a second; a request takes 1, or its prompt and its
+    ``max_tokens``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

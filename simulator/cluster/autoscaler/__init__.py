@@ -22,13 +22,7 @@ __all__ = [
     "make_autoscaler",
 ]
 
-AUTOSCALERS: dict[str, Any] = {
-    "hpa": Hpa,
-    "keda": Keda,
-    "kpa": Kpa,
-    "scheduled": Scheduled,
-    "none": NoScaling,
-}
+AUTOSCALERS: dict[str, Any] = {"hpa": Hpa, "keda": Keda, "kpa": Kpa, "scheduled": Scheduled, "none": NoScaling}
 
 AutoscalerConfig = Annotated[
     HpaConfig | KedaConfig | KpaConfig | ScheduledConfig | NoneConfig, Field(discriminator="kind")

@@ -71,9 +71,7 @@ class ScaleDown(ScaleUp):
     """How fast replicas may be removed: as `ScaleUp`, but the highest recommendation of the window holds."""
 
     stabilization_window_s: float = Field(default=300.0, ge=0, le=3600)
-    policies: tuple[ScalingPolicy, ...] = Field(
-        default=(ScalingPolicy(type="percent", value=100),), min_length=1
-    )
+    policies: tuple[ScalingPolicy, ...] = Field(default=(ScalingPolicy(type="percent", value=100),), min_length=1)
 
 
 class HpaConfig(Bounds):
@@ -100,9 +98,7 @@ def within(ratio: float, tolerance: float) -> bool:
     return 1 - tolerance <= ratio <= 1 + tolerance
 
 
-def pods_replicas(
-    pods: Sequence[PodReading], metric: str, target: float, current: int, tolerance: float
-) -> int | None:
+def pods_replicas(pods: Sequence[PodReading], metric: str, target: float, current: int, tolerance: float) -> int | None:
     """The proposal of a metric of pods with a target average (``calcPlainMetricReplicas``); None: no data.
 
     Pods that are not Ready are set aside; on a scale-up they count as 0. Ready pods without the metric count as
@@ -241,9 +237,7 @@ class Hpa:
             return Decision(config.clipped(current), f"{current} replicas are out of bounds")
         proposals = [proposal(m, reading, config.tolerance) for m in config.metrics]
         names = [m.metric for m in config.metrics]
-        told = ", ".join(
-            f"{n}: {'missing' if p is None else p}" for n, p in zip(names, proposals, strict=True)
-        )
+        told = ", ".join(f"{n}: {'missing' if p is None else p}" for n, p in zip(names, proposals, strict=True))
         wanted = largest(proposals, current)
         if wanted is None:
             return Decision(current, f"{told}; a missing metric keeps {current}")

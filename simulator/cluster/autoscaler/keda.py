@@ -66,9 +66,7 @@ def due(now_s: float, last_s: float | None, interval_s: float) -> bool:
     return last_s is None or math.floor(now_s / interval_s) > math.floor(last_s / interval_s)
 
 
-def cooled(
-    now_s: float, first_s: float, last_active_s: float | None, cooldown_s: float, initial_s: float
-) -> bool:
+def cooled(now_s: float, first_s: float, last_active_s: float | None, cooldown_s: float, initial_s: float) -> bool:
     """Whether the cooldown has passed since the last active poll, or, without any, the initial one since the start."""
     start, wait = (first_s, initial_s) if last_active_s is None else (last_active_s, cooldown_s)
     return now_s >= start + wait

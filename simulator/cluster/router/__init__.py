@@ -27,17 +27,33 @@ class Router(Protocol):
 
 
 ROUTERS: dict[str, Any] = {
-    "round_robin": RoundRobin, "random": Random, "least_outstanding": LeastOutstanding, "power_of_two": PowerOfTwo,
-    "shortest_tokens": ShortestTokens, "session_sticky": SessionSticky, "prefix_affinity": PrefixAffinity,
-    "precise_prefix": PrecisePrefix, "scorers": Scorers, "vllm_balancer": VllmBalancer, "weighted": Weighted,
-}  # fmt: skip
+    "round_robin": RoundRobin,
+    "random": Random,
+    "least_outstanding": LeastOutstanding,
+    "power_of_two": PowerOfTwo,
+    "shortest_tokens": ShortestTokens,
+    "session_sticky": SessionSticky,
+    "prefix_affinity": PrefixAffinity,
+    "precise_prefix": PrecisePrefix,
+    "scorers": Scorers,
+    "vllm_balancer": VllmBalancer,
+    "weighted": Weighted,
+}
 
 RouterConfig = Annotated[
-    RoundRobinConfig | RandomConfig | LeastOutstandingConfig | PowerOfTwoConfig | ShortestTokensConfig
-    | SessionStickyConfig | PrefixAffinityConfig | PrecisePrefixConfig | ScorersConfig | VllmBalancerConfig
+    RoundRobinConfig
+    | RandomConfig
+    | LeastOutstandingConfig
+    | PowerOfTwoConfig
+    | ShortestTokensConfig
+    | SessionStickyConfig
+    | PrefixAffinityConfig
+    | PrecisePrefixConfig
+    | ScorersConfig
+    | VllmBalancerConfig
     | WeightedConfig,
     Field(discriminator="kind"),
-]  # fmt: skip
+]
 
 
 def make_router(config: Any, pods: int, rng: np.random.Generator) -> Router:

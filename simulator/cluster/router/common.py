@@ -11,9 +11,7 @@ class RouterPart(BaseModel):
 class Scraping(RouterPart):
     """A router that looks at the pods' metrics."""
 
-    signal_age_s: float = Field(
-        default=0.0, ge=0, description="interval at which the metrics are scraped [s]"
-    )
+    signal_age_s: float = Field(default=0.0, ge=0, description="interval at which the metrics are scraped [s]")
 
 
 def first_least(values: np.ndarray, ready: np.ndarray) -> int:

@@ -18,7 +18,8 @@ class PowerOfTwoConfig(RouterPart):
 
 
 class PowerOfTwo:
-    """Of two different pods drawn at random the one with fewer requests sent and not ended, the first drawn at a tie."""
+    """Of two different pods drawn at random the one with fewer requests sent and not ended, the first drawn at a
+    tie."""
 
     def __init__(self, config: PowerOfTwoConfig, pods: int, rng: np.random.Generator) -> None:
         self._drawn = Drawn(rng, 2)

@@ -20,9 +20,7 @@ class PrefixAffinityConfig(RouterPart):
     kind: Literal["prefix_affinity"] = "prefix_affinity"
     replication: int = Field(default=100, ge=1, le=10_000, description="points of each pod on the ring")
     mean_load_factor: float = Field(
-        default=1.25,
-        gt=1,
-        description="a pod with more than so many times the mean of outstanding is passed over",
+        default=1.25, gt=1, description="a pod with more than so many times the mean of outstanding is passed over"
     )
 
 

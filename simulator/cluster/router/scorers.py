@@ -30,20 +30,17 @@ class ScorersConfig(Scraping):
     kind: Literal["scorers"] = "scorers"
     scorers: dict[str, float] = Field(
         default={"queue-scorer": 2.0, "kv-cache-utilization-scorer": 2.0, "prefix-cache-scorer": 3.0},
-        min_length=1, description="weight by scorer",
-    )  # fmt: skip
-    signal_age_s: float = Field(
-        default=0.05, ge=0, description="interval at which the metrics are scraped [s]"
+        min_length=1,
+        description="weight by scorer",
     )
+    signal_age_s: float = Field(default=0.05, ge=0, description="interval at which the metrics are scraped [s]")
 
     @field_validator("scorers")
     @classmethod
     def _known(cls, value: dict[str, float]) -> dict[str, float]:
         for name, weight in value.items():
             if name not in SCORERS:
-                raise ValueError(
-                    f"no scorer {name!r}{nearest(name, SCORERS)}; there are {', '.join(SCORERS)}"
-                )
+                raise ValueError(f"no scorer {name!r}{nearest(name, SCORERS)}; there are {', '.join(SCORERS)}")
             if weight < 0:
                 raise ValueError(f"the weight of {name} must be at least 0, got {weight}")
         return value
@@ -77,9 +74,13 @@ def _session(row: int, view: View, last: int) -> np.ndarray:
 
 
 SCORERS = {
-    "queue-scorer": _queue, "kv-cache-utilization-scorer": _kv, "prefix-cache-scorer": _prefix,
-    "load-aware-scorer": _load, "active-request-scorer": _active, "session-affinity-scorer": _session,
-}  # fmt: skip
+    "queue-scorer": _queue,
+    "kv-cache-utilization-scorer": _kv,
+    "prefix-cache-scorer": _prefix,
+    "load-aware-scorer": _load,
+    "active-request-scorer": _active,
+    "session-affinity-scorer": _session,
+}
 
 
 class Scorers:

@@ -19,7 +19,8 @@ class VllmBalancerConfig(Scraping):
 
 
 class VllmBalancer:
-    """The least ``4 x waiting + running``, the first at a tie; what was sent since the counts came counts as waiting."""
+    """The least ``4 x waiting + running``, the first at a tie; what was sent since the counts came counts as
+    waiting."""
 
     def __init__(self, config: VllmBalancerConfig, pods: int, rng: np.random.Generator) -> None:
         self._sent = np.zeros(pods, np.int64)

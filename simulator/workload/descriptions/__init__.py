@@ -45,7 +45,5 @@ def number(where: str, value: Any, least: float = 0.0) -> float:
 
 def unmapped(part: Mapping[str, Any], known: tuple[str, ...], where: str = "") -> list[str]:
     """A note for the fields of ``part`` that are not ``known``."""
-    rest = [
-        f"{where}{key}" for key, value in part.items() if key not in known and value not in (None, [], {})
-    ]
+    rest = [f"{where}{key}" for key, value in part.items() if key not in known and value not in (None, [], {})]
     return [f"not mapped: {', '.join(rest)}"] if rest else []

@@ -1,8 +1,8 @@
 """Scenario files of GuideLLM, 0.8 (``spec``, ``benchmarks``) and before (``rate_type``, ``data`` as a text) [1]_.
 
 Profiles: constant, poisson and async (constant) become arrivals; concurrent and synchronous a closed loop; throughput a
-closed loop of all requests. Synthetic text: lengths are normal, clamped to [min, max], which are five deviations off unless
-given; ``turns`` become a session, prefixes system prompts.
+closed loop of all requests. Synthetic text: lengths are normal, clamped to [min, max], which are five deviations off
+unless given; ``turns`` become a session, prefixes system prompts.
 
 .. [1] vllm-project/guidellm 0.8.1, schemas/benchmark and schemas/data/deserializers/synthetic.
 """
@@ -14,15 +14,7 @@ from simulator.errors import ServelabError, nearest
 from simulator.workload.descriptions import Description, load, number, unmapped
 
 PROFILES = ("constant", "poisson", "async", "concurrent", "synchronous", "throughput")
-DATA = (
-    "prompt_tokens",
-    "output_tokens",
-    "turns",
-    "prefix_tokens",
-    "prefix_count",
-    "first_prompt_tokens",
-    "delay",
-)
+DATA = ("prompt_tokens", "output_tokens", "turns", "prefix_tokens", "prefix_count", "first_prompt_tokens", "delay")
 MANY = 100_000  # requests of a closed loop that ends by time
 
 
@@ -61,34 +53,16 @@ def _new(raw: dict[str, Any]) -> Description:
 
 
 def _old(raw: dict[str, Any]) -> Description:
-    profile = {
-        "kind": raw.get("rate_type") or raw.get("profile"),
-        "rate": raw.get("rate"),
-        "streams": raw.get("rate"),
-    }
-    known = (
-        "rate_type",
-        "profile",
-        "rate",
-        "data",
-        "max_seconds",
-        "max_requests",
-        "target",
-        "model",
-        "backend",
-    )
-    return _description(
-        profile, raw.get("data"), raw.get("max_seconds"), raw.get("max_requests"), unmapped(raw, known)
-    )
+    profile = {"kind": raw.get("rate_type") or raw.get("profile"), "rate": raw.get("rate"), "streams": raw.get("rate")}
+    known = ("rate_type", "profile", "rate", "data", "max_seconds", "max_requests", "target", "model", "backend")
+    return _description(profile, raw.get("data"), raw.get("max_seconds"), raw.get("max_requests"), unmapped(raw, known))
 
 
 def _first(value: Any) -> Any:
     return value[0] if isinstance(value, list) and value else value
 
 
-def _description(
-    profile: dict[str, Any], data: Any, seconds: Any, count: Any, notes: list[str]
-) -> Description:
+def _description(profile: dict[str, Any], data: Any, seconds: Any, count: Any, notes: list[str]) -> Description:
     kind = profile.get("kind")
     if kind not in PROFILES:
         raise ServelabError(
@@ -113,9 +87,7 @@ def _description(
             notes.append(
                 "profile.max_concurrency does not map for arrivals at a rate: requests over it would wait in the client"
             )
-        out["duration_s"] = (
-            number("duration", seconds) if seconds is not None else number("max_requests", count) / rate
-        )
+        out["duration_s"] = number("duration", seconds) if seconds is not None else number("max_requests", count) / rate
         if seconds is None:
             notes.append(f"max_requests {count} at rate {rate:g} became a duration")
     else:
@@ -149,22 +121,15 @@ def _text(one: dict[str, Any], data: Any, notes: list[str]) -> None:
         or data.get("kind", "synthetic_text") != "synthetic_text"
         or "prompt_tokens" not in data
     ):
-        raise ServelabError(
-            f"data {data!r} is not synthetic text with prompt_tokens, which is all that can be mapped"
-        )
+        raise ServelabError(f"data {data!r} is not synthetic text with prompt_tokens, which is all that can be mapped")
     if "output_tokens" not in data:
-        raise ServelabError(
-            "data.output_tokens is not given: how long answers get would be for the model to say"
-        )
+        raise ServelabError("data.output_tokens is not given: how long answers get would be for the model to say")
     known = [f"{name}{end}" for name in DATA for end in ("", "_stdev", "_min", "_max")]
     notes += unmapped(data, (*known, "kind", "samples", "source", "turns_stdev"), "data.")
     one["prompt_tokens"] = _length(data, "prompt_tokens")
     one["output_tokens"] = _length(data, "output_tokens")
     if data.get("prefix_tokens"):
-        one["shared_prefix"] = {
-            "groups": int(data.get("prefix_count") or 1),
-            "tokens": int(data["prefix_tokens"]),
-        }
+        one["shared_prefix"] = {"groups": int(data.get("prefix_count") or 1), "tokens": int(data["prefix_tokens"])}
     if int(data.get("turns") or 1) > 1:
         one["session"] = {"turns": {"kind": "fixed", "tokens": int(data["turns"])}}
         if data.get("delay"):
@@ -182,8 +147,11 @@ def _length(data: dict[str, Any], name: str) -> dict[str, Any]:
     low, high = data.get(f"{name}_min"), data.get(f"{name}_max")
     if std:
         return {
-            "kind": "normal", "mean": float(mean), "std_dev": float(std),
-            "min": int(low or max(1, mean - 5 * std)), "max": int(high or mean + 5 * std),
-        }  # fmt: skip
+            "kind": "normal",
+            "mean": float(mean),
+            "std_dev": float(std),
+            "min": int(low or max(1, mean - 5 * std)),
+            "max": int(high or mean + 5 * std),
+        }
     low, high = int(low or mean), int(high or mean)
     return {"kind": "fixed", "tokens": low} if low == high else {"kind": "uniform", "min": low, "max": high}

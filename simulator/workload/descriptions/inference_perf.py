@@ -1,8 +1,8 @@
 """The configuration of inference-perf [1]_: ``load`` and ``data``.
 
-Load types constant, poisson (stages become steps of a profile, with a pause of ``interval`` between them) and concurrent (its first
-stage). Data types random and synthetic (lengths), shared_prefix. Its lengths are drawn and clamped to [min, max]; normal,
-lognormal (mean and deviation of the lognormal itself), uniform and fixed map.
+Load types constant, poisson (stages become steps of a profile, with a pause of ``interval`` between them) and
+concurrent (its first stage). Data types random and synthetic (lengths), shared_prefix. Its lengths are drawn and
+clamped to [min, max]; normal, lognormal (mean and deviation of the lognormal itself), uniform and fixed map.
 
 .. [1] kubernetes-sigs/inference-perf, inference_perf/config (2026): LoadConfig, DataConfig, Distribution, SharedPrefix.
 """
@@ -59,9 +59,7 @@ def _description(raw: dict[str, Any]) -> Description:
         one["prompt_tokens"] = _length(
             "question_len", prefix.get("question_distribution") or prefix.get("question_len", 50)
         )
-        one["output_tokens"] = _length(
-            "output_len", prefix.get("output_distribution") or prefix.get("output_len", 50)
-        )
+        one["output_tokens"] = _length("output_len", prefix.get("output_distribution") or prefix.get("output_len", 50))
         if prefix.get("enable_multi_turn_chat"):
             notes.append(
                 "shared_prefix.enable_multi_turn_chat: turns do not map, each request stands alone; see session"
@@ -78,15 +76,11 @@ def _description(raw: dict[str, Any]) -> Description:
 def _arrivals(kind: str, traffic: dict[str, Any], notes: list[str]) -> tuple[dict[str, Any], float | None]:
     stages = traffic.get("stages") or []
     if not stages:
-        raise ServelabError(
-            "load.stages is empty: a sweep finds its rates while it runs and cannot be mapped"
-        )
+        raise ServelabError("load.stages is empty: a sweep finds its rates while it runs and cannot be mapped")
     if kind == "concurrent":
         if len(stages) > 1:
             rest = ", ".join(str(s.get("concurrency_level")) for s in stages[1:])
-            notes.append(
-                f"the first of {len(stages)} stages is mapped; the others have concurrency_level {rest}"
-            )
+            notes.append(f"the first of {len(stages)} stages is mapped; the others have concurrency_level {rest}")
         users = int(number("load.stages.0.concurrency_level", stages[0].get("concurrency_level")))
         count = int(number("load.stages.0.num_requests", stages[0].get("num_requests")))
         return {"kind": "closed_loop", "concurrency": users, "requests": count}, None
@@ -116,11 +110,7 @@ def _length(where: str, given: Any) -> dict[str, Any]:
         raise ServelabError(f"{where} must be a number or a distribution, got {given!r}")
     low, high = max(1, int(given.get("min", 10))), int(given.get("max", 1024))
     mean, kind = float(given.get("mean", 512)), given.get("type", "normal")
-    std = (
-        math.sqrt(given["variance"])
-        if given.get("variance") is not None
-        else float(given.get("std_dev", 200))
-    )
+    std = math.sqrt(given["variance"]) if given.get("variance") is not None else float(given.get("std_dev", 200))
     if kind == "fixed" or (kind in ("normal", "lognormal") and std == 0):
         return {"kind": "fixed", "tokens": int(mean)}
     if kind == "normal":

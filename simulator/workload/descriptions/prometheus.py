@@ -1,7 +1,7 @@
 """Metrics of vLLM as Prometheus has them [1]_: how many requests, how long, how much of the prompts was cached.
 
-Counters count since the server began, so two scrapes give the time between them; one scrape needs the time it stands for. A
-histogram of lengths is all there is: each becomes a length of kind ``histogram``, even within a bucket.
+Counters count since the server began, so two scrapes give the time between them; one scrape needs the time it stands
+for. A histogram of lengths is all there is: each becomes a length of kind ``histogram``, even within a bucket.
 
 .. [1] vLLM 0.32, ``/metrics``: vllm:request_prompt_tokens, vllm:request_generation_tokens, vllm:request_success,
    vllm:prefix_cache_hits, vllm:prefix_cache_queries.
@@ -29,8 +29,9 @@ Samples = dict[str, dict[str, float]]  # name -> bucket bound ("" for none) -> v
 def read(path: Path, earlier: Path | None = None, duration_s: float | None = None) -> Description:
     """The workload between two scrapes, or of one that stands for ``duration_s`` [s].
 
-    Without ``duration_s`` the time between two scrapes must be given too, for a scrape has no date. Raises ServelabError for
-    files that are not metrics of vLLM, for counters that fell (a restart) and where no request ended in between.
+    Without ``duration_s`` the time between two scrapes must be given too, for a scrape has no date. Raises
+    ServelabError for files that are not metrics of vLLM, for counters that fell (a restart) and where no request ended
+    in between.
     """
     if duration_s is None or not 0 < duration_s < math.inf:
         raise ServelabError(
@@ -43,29 +44,28 @@ def read(path: Path, earlier: Path | None = None, duration_s: float | None = Non
     for name, (length, top) in ((PROMPT, prompt), (OUTPUT, output)):
         if top:
             notes.append(
-                f"{name}: {top:,.0f} requests lie in the open bucket above {length['edges'][-1] - 1:,}; they were set just below it"
+                f"{name}: {top:,.0f} requests lie in the open bucket above {length['edges'][-1] - 1:,}; they were "
+                "set just below it"
             )
     count = sum(_difference(path, PROMPT + "_count", now, before).values())
     mean = _difference(path, PROMPT + "_sum", now, before).get("", 0.0) / count
     hits, asked = (
-        sum(_difference(path, f"vllm:prefix_cache_{k}_total", now, before).values())
-        for k in ("hits", "queries")
+        sum(_difference(path, f"vllm:prefix_cache_{k}_total", now, before).values()) for k in ("hits", "queries")
     )
     if asked:
         notes.append(
-            f"{hits / asked:.1%} of the prompt tokens were found in the prefix cache; who shares what is not in the metrics, so "
+            f"{hits / asked:.1%} of the prompt tokens were found in the prefix cache; who shares what is not in the "
+            "metrics, so "
             "nothing is shared here: add shared_prefix or session, or expect more prefill than there was"
         )
-    notes.append(
-        f"mean prompt by the counters {mean:,.1f} tokens, by the histogram's buckets {_mean(prompt[0]):,.1f}"
-    )
+    notes.append(f"mean prompt by the counters {mean:,.1f} tokens, by the histogram's buckets {_mean(prompt[0]):,.1f}")
     one = {
-        "name": "prometheus", "arrivals": {"kind": "poisson", "rate_rps": count / duration_s},
-        "prompt_tokens": prompt[0], "output_tokens": output[0],
-    }  # fmt: skip
-    return Description(
-        {"source": "synthetic", "duration_s": float(duration_s), "classes": [one]}, tuple(notes)
-    )
+        "name": "prometheus",
+        "arrivals": {"kind": "poisson", "rate_rps": count / duration_s},
+        "prompt_tokens": prompt[0],
+        "output_tokens": output[0],
+    }
+    return Description({"source": "synthetic", "duration_s": float(duration_s), "classes": [one]}, tuple(notes))
 
 
 def _scrape(path: Path) -> Samples:

@@ -24,7 +24,8 @@ OFFSET = r"(?:Z|[+-]\d{2}:?\d{2})\s*$"
 
 
 class LogColumns(BaseModel):
-    """Where an access log has what a workload needs; in JSON lines a dot leads into an object (``usage.prompt_tokens``).
+    """Where an access log has what a workload needs; in JSON lines a dot leads into an object
+    (``usage.prompt_tokens``).
 
     time           when the request arrived: a date and time (ISO 8601 or ``time_format``), or a number
     request_id     tells rows that were logged twice (retries): an id seen before, or none, makes a row unusable
@@ -59,9 +60,7 @@ class LogColumns(BaseModel):
             except (ValueError, OSError, KeyError):
                 from zoneinfo import available_timezones
 
-                raise ValueError(
-                    f"unknown time zone {value!r}{nearest(value, available_timezones())}"
-                ) from None
+                raise ValueError(f"unknown time zone {value!r}{nearest(value, available_timezones())}") from None
         return value
 
     @property
@@ -93,9 +92,7 @@ def read(path: Path, columns: LogColumns, max_bad_share: float = 0.0) -> Request
     }
     if "max_tokens" in values:
         short = values["max_tokens"] < values["output_tokens"]
-        check.refuse(
-            str(columns.max_tokens), frame[columns.max_tokens], short, f"at least {columns.output_tokens}"
-        )
+        check.refuse(str(columns.max_tokens), frame[columns.max_tokens], short, f"at least {columns.output_tokens}")
     if columns.request_id is not None:
         _check_ids(check, columns.request_id, frame[columns.request_id])
     keep = check.finish()
@@ -106,9 +103,7 @@ def read(path: Path, columns: LogColumns, max_bad_share: float = 0.0) -> Request
             text = frame[columns.texts[ours]].astype("string").fillna("")
             place, found = pd.factorize(text.iloc[keep], sort=True)
             named |= {ours: place, names: tuple(map(str, found))}
-    return RequestTable.from_columns(
-        time_s[keep] - time_s[keep[0]], **{k: v[keep] for k, v in values.items()}, **named
-    )
+    return RequestTable.from_columns(time_s[keep] - time_s[keep[0]], **{k: v[keep] for k, v in values.items()}, **named)
 
 
 def _check_ids(check: RowCheck, name: str, column: pd.Series) -> None:
@@ -132,22 +127,15 @@ def _seconds(check: RowCheck, column: pd.Series, config: LogColumns) -> np.ndarr
     limit = "a time such as 2023-11-16T18:15:46.68+00:00" if form == "ISO8601" else f"a time like {form}"
     if config.timezone is None and zoned.any() and not zoned.all():
         check.refuse(
-            config.time,
-            column,
-            ~zoned & text.notna().to_numpy(bool),
-            f"{limit} with an offset (or set timezone)",
+            config.time, column, ~zoned & text.notna().to_numpy(bool), f"{limit} with an offset (or set timezone)"
         )
     time_s = np.full(len(text), np.nan)
     for rows in (np.flatnonzero(zoned), np.flatnonzero(~zoned)):
         if not len(rows):
             continue
-        stamp = pd.to_datetime(
-            text.iloc[rows].astype(object), format=form, errors="coerce", utc=bool(zoned[rows[0]])
-        )
+        stamp = pd.to_datetime(text.iloc[rows].astype(object), format=form, errors="coerce", utc=bool(zoned[rows[0]]))
         if config.timezone is not None and not zoned[rows[0]]:
-            stamp = stamp.dt.tz_localize(config.timezone, ambiguous="NaT", nonexistent="NaT").dt.tz_convert(
-                "UTC"
-            )
+            stamp = stamp.dt.tz_localize(config.timezone, ambiguous="NaT", nonexistent="NaT").dt.tz_convert("UTC")
         base = pd.Timestamp("2000-01-01", tz="UTC" if stamp.dt.tz is not None else None)
         time_s[rows] = (stamp - base).dt.total_seconds().to_numpy(float)
     zone = f", once in {config.timezone}" if config.timezone is not None else ""
@@ -171,8 +159,14 @@ def _frame(path: Path, columns: LogColumns) -> tuple[pd.DataFrame, dict[int, str
                 )
             need_columns(path, names, wanted, lambda name: nearest(name, names))
         with open_trace(path) as file:
-            return pd.read_csv(file, sep=columns.delimiter, usecols=list(dict.fromkeys(wanted)), skipinitialspace=True,
-                               encoding="utf-8-sig", low_memory=False), {}  # fmt: skip
+            return pd.read_csv(
+                file,
+                sep=columns.delimiter,
+                usecols=list(dict.fromkeys(wanted)),
+                skipinitialspace=True,
+                encoding="utf-8-sig",
+                low_memory=False,
+            ), {}
 
 
 def _json_lines(path: Path, data: bytes, wanted: list[str]) -> tuple[pd.DataFrame, dict[int, str]]:

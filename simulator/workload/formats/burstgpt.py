@@ -29,16 +29,11 @@ def read(path: Path, frame: pd.DataFrame, max_bad_share: float = 0.0) -> Request
     check = RowCheck(path, len(frame), max_bad_share)
     time_s = pd.to_numeric(frame["Timestamp"], errors="coerce").to_numpy(float)
     check.refuse(
-        "Timestamp",
-        frame["Timestamp"],
-        ~(np.isfinite(time_s) & (time_s >= 0)),
-        "a number of seconds, at least 0",
+        "Timestamp", frame["Timestamp"], ~(np.isfinite(time_s) & (time_s >= 0)), "a number of seconds, at least 0"
     )
     prompt = check.tokens("Request tokens", frame["Request tokens"])
     output = check.tokens("Response tokens", frame["Response tokens"], least=None)
-    check.refuse(
-        "Response tokens", frame["Response tokens"], output < 1, "at least 1 token (0: the request failed)"
-    )
+    check.refuse("Response tokens", frame["Response tokens"], output < 1, "at least 1 token (0: the request failed)")
     keep = check.finish()
     check_order(path, time_s[keep], "Timestamp", frame["Timestamp"], keep)
     return RequestTable.from_columns(time_s[keep], prompt[keep], output[keep])

@@ -41,9 +41,7 @@ def read(path: Path, max_bad_share: float = 0.0) -> RequestTable:
         texts = [broken.get(i, "") for i in range(table.num_rows)]
         check.refuse("the line", texts, np.array([i in broken for i in range(len(texts))]), "a trace record")
     stamp = _numbers(table, "timestamp")
-    check.refuse(
-        "timestamp", stamp, ~(np.isfinite(stamp) & (stamp >= 0)), "a number of milliseconds, at least 0"
-    )
+    check.refuse("timestamp", stamp, ~(np.isfinite(stamp) & (stamp >= 0)), "a number of milliseconds, at least 0")
     prompt = check.tokens("input_length", _numbers(table, "input_length"))
     output = check.tokens("output_length", _numbers(table, "output_length"))
     ids = table["hash_ids"].combine_chunks()
@@ -69,10 +67,13 @@ def read(path: Path, max_bad_share: float = 0.0) -> RequestTable:
     tokens[last[full]] = (prompt - BLOCK_TOKENS * (count - 1))[full]
     kept = ~check.bad[owner]
     return RequestTable.from_columns(
-        arrival_s, prompt[keep], output[keep],
+        arrival_s,
+        prompt[keep],
+        output[keep],
         segment_start=np.concatenate(([0], np.cumsum(count[keep]))),
-        segment_stream=stream[kept], segment_tokens=tokens[kept],
-    )  # fmt: skip
+        segment_stream=stream[kept],
+        segment_tokens=tokens[kept],
+    )
 
 
 def _numbers(table: pa.Table, name: str) -> np.ndarray:
@@ -105,9 +106,7 @@ def _by_line(path: Path, data: bytes) -> tuple[pa.Table, dict[int, str]]:
             record = json.loads(line)
             if row == 0 and isinstance(record, dict):
                 names = list(record)
-                need_columns(
-                    path, names, REQUIRED, lambda name, names=names: nearest(name, set(names) - set(REQUIRED))
-                )
+                need_columns(path, names, REQUIRED, lambda name, names=names: nearest(name, set(names) - set(REQUIRED)))
             values = [record[name] for name in REQUIRED]
             usable = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values[:3])
             if not usable or not all(type(v) is int for v in values[3]):

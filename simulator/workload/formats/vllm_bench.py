@@ -46,9 +46,7 @@ def read(path: Path, max_bad_share: float = 0.0) -> RequestTable:
     check = RowCheck(path, rows, max_bad_share)
     if isinstance(result.get("errors"), list):
         check.refuse("errors", result["errors"], np.array([bool(e) for e in result["errors"]]), "empty")
-    number = [
-        v if isinstance(v, int | float) and not isinstance(v, bool) else np.nan for v in result["start_times"]
-    ]
+    number = [v if isinstance(v, int | float) and not isinstance(v, bool) else np.nan for v in result["start_times"]]
     start = np.array(number, float)
     check.refuse("start_times", result["start_times"], ~np.isfinite(start), "a number of seconds")
     prompt = check.tokens("input_lens", result["input_lens"])
