@@ -12,7 +12,7 @@ import numpy as np
 from simulator.errors import ServelabError
 from simulator.planner.analytic import Lengths, most_rps, steady
 from simulator.planner.traffic import requests_of
-from simulator.resolved import resolve_deployment
+from simulator.run.resolved import resolve_deployment
 from simulator.scenario import Scenario
 from simulator.simulation import simulate
 

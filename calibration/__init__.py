@@ -1,5 +1,5 @@
-"""Measuring the real thing: recordings of real vLLM that the simulator is held against.
+"""Measuring the real thing, fitting it, and holding the simulator against it: rooms in the order of work, `oracle`,
+`measure`, `formats`, `fit`, `judge`, `profiles`, `commands`.
 
-Nothing here is imported by `simulator`. `calibration.vllm_oracle` is the only module that imports vllm, and only
-inside functions: it runs in an environment of vLLM's own, never in the project's, and needs numpy besides.
+At the top stand only the programs that ``python -m calibration.NAME`` runs; nothing here is imported by `simulator`.
 """

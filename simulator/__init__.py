@@ -4,17 +4,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simulator.comparison import compare
     from simulator.errors import ServelabError
-    from simulator.result import Result
+    from simulator.results.comparison import compare
+    from simulator.results.result import Result
     from simulator.scenario import Scenario
     from simulator.simulation import simulate
 
 __all__ = ["Result", "Scenario", "ServelabError", "compare", "simulate"]
 
 _HOME = {
-    "compare": "simulator.comparison",
-    "Result": "simulator.result",
+    "compare": "simulator.results.comparison",
+    "Result": "simulator.results.result",
     "Scenario": "simulator.scenario",
     "ServelabError": "simulator.errors",
     "simulate": "simulator.simulation",

@@ -25,15 +25,15 @@ from simulator.cluster.router import RouterConfig
 from simulator.cluster.router.least_outstanding import LeastOutstandingConfig
 from simulator.cluster.router.weighted import WeightedConfig
 from simulator.cluster.scaling import MetricsConfig
-from simulator.cost.prices import PricesConfig
+from simulator.core.slo import SloConfig
+from simulator.core.stamp import stamp
 from simulator.engine.api_server import ApiServerConfig
 from simulator.engine.config import EngineConfig
 from simulator.engine.profiled import ProfileStepTime
 from simulator.engine.serving import ContinuousServing, ServingConfig
 from simulator.engine.step_time import GivenStepTime, RooflineStepTime
 from simulator.errors import ServelabError, nearest
-from simulator.slo import SloConfig
-from simulator.stamp import stamp
+from simulator.pricing.prices import PricesConfig
 from simulator.topology.path import PathConfig, PathField, PresetConfig
 from simulator.topology.presets import opened
 from simulator.workload import WorkloadConfig

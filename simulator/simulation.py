@@ -5,18 +5,18 @@ from typing import Any, Literal
 
 import numpy as np
 
+from simulator.cluster.course import Progress, in_one_pass, routed_in_one_pass
 from simulator.cluster.fleets import Fleets
 from simulator.cluster.router import Router, fixed_choices, make_router
-from simulator.cluster.run import Progress, in_one_pass, routed_in_one_pass
-from simulator.cost.price_table import own_rows
+from simulator.core.seeds import named_rng, named_seed
 from simulator.engine.uncached import StepSeconds
-from simulator.notes import assumed, facts, notes_of, stretched
-from simulator.platform import Platform, plain, pods_at_most, watches_all
-from simulator.resolved import QueueKey, Steps, build_replicas, resolve_deployment
-from simulator.result import Result
+from simulator.pricing.price_table import own_rows
+from simulator.results.result import Result
+from simulator.run.notes import assumed, facts, notes_of, stretched
+from simulator.run.resolved import QueueKey, Steps, build_replicas, resolve_deployment
+from simulator.run.surroundings import Platform, plain, pods_at_most, watches_all
+from simulator.run.tabulate import tabulate
 from simulator.scenario import Scenario
-from simulator.seeds import named_rng, named_seed
-from simulator.tabulate import tabulate
 from simulator.workload import RequestTable, generate
 from simulator.workload.rows import noted
 

@@ -27,7 +27,7 @@ from simulator.explorer.views import COMPARED, Html, Item, all_tabs
 from simulator.explorer.work import Outcome, Work
 from simulator.planner.designs import Claim
 from simulator.planner.runs import Runs
-from simulator.result import Result
+from simulator.results.result import Result
 from simulator.scenario import Scenario
 
 NARROW = {"description_width": "215px"}

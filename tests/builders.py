@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from simulator.records import State, empty
-from simulator.result import Result
+from simulator.records.tables import State, empty
+from simulator.results.result import Result
 
 DEPLOYMENT = {
     "name": "chat",

@@ -12,7 +12,7 @@ from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 from sybil.parsers.myst import CodeBlockParser, SkipParser
 from typer.testing import CliRunner
 
-from simulator.cli import app
+from simulator.command.app import app
 
 ROOT = Path(__file__).parents[1]
 MAKEFILE = (ROOT / "Makefile").read_text()

@@ -10,7 +10,7 @@ from systems import scenario
 
 from simulator import charts
 from simulator.cost.bill import bill
-from simulator.result import Result
+from simulator.results.result import Result
 from simulator.simulation import simulate
 
 ABOUT = "one H100, Poisson traffic of 12 requests/s"

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from calibration.schedules import FLAGS
+from calibration.judge.schedules import FLAGS
 from simulator.engine.arrays import handle
 from simulator.engine.build import POLICIES, config_record, request_records
 from simulator.engine.state import Fleet, allocate

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from calibration.accuracy import LIMIT, P99_LIMIT, judge, lines_of
-from calibration.compare_runs import headline, within
+from calibration.commands.accuracy import LIMIT, P99_LIMIT, judge, lines_of
+from calibration.judge.compare_runs import headline, within
 from simulator.catalog.profile import load_profiles
 
 ROWS = Path(__file__).parent / "data/cpu-vllm-0.32"

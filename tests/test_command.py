@@ -8,7 +8,7 @@ import yaml
 from typer.testing import CliRunner
 
 from simulator import Result, Scenario, simulate
-from simulator.cli import app
+from simulator.command.app import app
 from tests.systems import scenario
 
 ROOT = Path(__file__).parents[1]

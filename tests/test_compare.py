@@ -7,8 +7,8 @@ from systems import scenario
 from test_sessions import BASE, TALK
 from test_sessions import scenario as talk_scenario
 
-from simulator.comparison import compare
 from simulator.errors import ServelabError
+from simulator.results.comparison import compare
 from simulator.scenario import Scenario
 from simulator.simulation import simulate
 

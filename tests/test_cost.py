@@ -10,10 +10,10 @@ from pydantic import ValidationError
 
 from simulator.catalog import load_prices
 from simulator.cost.bill import bill, cost_summary
-from simulator.cost.machines import Unit, cheapest, peak, stretches, units
-from simulator.cost.prices import Offer, PricesConfig, offers
 from simulator.errors import ServelabError
-from simulator.result import Result
+from simulator.pricing.machines import Unit, cheapest, peak, stretches, units
+from simulator.pricing.prices import Offer, PricesConfig, offers
+from simulator.results.result import Result
 
 COLUMNS = ["provider", "instance_type", "gpu", "gpu_count", "region"]
 COLUMNS += ["on_demand_usd_per_hour", "spot_usd_per_hour", "as_of", "source"]

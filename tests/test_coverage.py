@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from calibration.coverage import coverage, summary
+from calibration.judge.coverage import coverage, summary
 
 ROWS = Path(__file__).parent / "data/cpu-vllm-0.32"
 

@@ -16,7 +16,7 @@ from pages import chromium
 from typer.testing import CliRunner
 
 from simulator import Scenario
-from simulator.cli import app
+from simulator.command.app import app
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

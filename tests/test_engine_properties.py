@@ -10,7 +10,7 @@ from simulator.engine.outputs import cancel, update
 from simulator.engine.queues import push_wait
 from simulator.engine.scheduler import schedule
 from simulator.engine.state import GONE, NONE
-from simulator.resolved import build_replicas, resolve_deployment
+from simulator.run.resolved import build_replicas, resolve_deployment
 from simulator.simulation import simulate
 from simulator.workload import RequestTable
 from tests.systems import replica, scenario, table

@@ -23,7 +23,7 @@ from simulator.explorer.views import tabs
 from simulator.explorer.work import Work
 from simulator.planner.designs import Claim
 from simulator.planner.traffic import requests_of
-from simulator.result import Result
+from simulator.results.result import Result
 from simulator.scenario import Scenario
 from simulator.simulation import simulate
 

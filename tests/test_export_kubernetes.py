@@ -6,12 +6,12 @@ import yaml
 from typer.testing import CliRunner
 
 from simulator.catalog import load_gpus
-from simulator.cli import app
 from simulator.cluster.cold_start import chain
+from simulator.command.app import app
 from simulator.errors import ServelabError
 from simulator.export.kubernetes import MARGIN, PERIOD_S, PRODUCTS, manifests, start_s, to_yaml
 from simulator.export.validate_manifests import validate
-from simulator.resolved import resolve_deployment
+from simulator.run.resolved import resolve_deployment
 from simulator.scenario import Scenario
 
 

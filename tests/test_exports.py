@@ -12,13 +12,13 @@ from builders import meta
 from systems import scenario
 from typer.testing import CliRunner
 
-from simulator.cli import app
+from simulator.command.app import app
 from simulator.errors import ServelabError
 from simulator.export.chrome_trace import write_trace_events
 from simulator.export.tokens import token_times
 from simulator.export.vllm_bench import bench_result, write_bench
-from simulator.records import State, empty
-from simulator.result import Result
+from simulator.records.tables import State, empty
+from simulator.results.result import Result
 from simulator.scenario import Scenario
 from simulator.simulation import simulate
 from simulator.workload.trace import read_trace

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calibration.fit import (
+from calibration.fit.batches import (
     AFFINE,
     AFFINE_ALL,
     Fit,

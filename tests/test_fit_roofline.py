@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calibration.fit_roofline import fit_roofline, leave_largest_third_out, leave_one_model_out, log_ratios, summary
-from calibration.steady_rows import SteadyRow, joining_tokens, read_rows, screen
+from calibration.fit.roofline import fit_roofline, leave_largest_third_out, leave_one_model_out, log_ratios, summary
+from calibration.measure.steady_rows import SteadyRow, joining_tokens, read_rows, screen
 from simulator.catalog import find_gpu, find_model
 from simulator.engine.config import parse, resolve
 from simulator.errors import ServelabError

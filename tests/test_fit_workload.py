@@ -8,7 +8,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from simulator.cli import app
+from simulator.command.app import app
 from simulator.errors import ServelabError
 from simulator.workload import SyntheticWorkload, generate
 from simulator.workload.fit_arrivals import fit_arrivals, joined, loosened

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from simulator.errors import ServelabError
-from simulator.result import Result
+from simulator.results.result import Result
 from simulator.scenario import Scenario, overridden
 from simulator.simulation import simulate
 from tests.systems import scenario, table

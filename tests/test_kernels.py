@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from calibration.build_profile import validated
-from calibration.fit_kernels import fit_kernels
+from calibration.fit.kernels import fit_kernels
 from calibration.formats import llmservingsim
-from calibration.make_kernel_profiles import PROFILES, make
+from calibration.profiles.build_profile import validated
+from calibration.profiles.make_kernel_profiles import PROFILES, make
 from simulator.catalog import find_gpu, find_model
 from simulator.catalog.profile import find_profile, load_profiles
 from simulator.engine.config import parse, resolve

@@ -111,7 +111,7 @@ def test_only_what_runs_in_vllms_environment_imports_vllm():
 
 
 @pytest.mark.parametrize(
-    "line", ["from simulator.result import Result", "import calibration.schedules", "from simulator import cli"]
+    "line", ["from simulator.result import Result", "import calibration.judge.schedules", "from simulator import cli"]
 )
 def test_the_check_finds_an_arrow_that_runs_back(tmp_path, line):
     (tmp_path / "simulator" / "engine").mkdir(parents=True)

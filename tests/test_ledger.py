@@ -6,17 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.catalog import load_prices
-from simulator.cost.api import ApiPrice, api_cost_usd, break_even, find_api_price
 from simulator.cost.bill import bill, cost_summary
-from simulator.cost.commitments import find_commitment, upfront_usd
 from simulator.cost.ledger import ledger, shares
 from simulator.cost.lines import unbilled
-from simulator.cost.onpremises import OnPremises, cumulative, monthly
-from simulator.cost.price_table import own_rows, price_list
-from simulator.cost.prices import PricesConfig
 from simulator.errors import ServelabError
-from simulator.records import State, empty
-from simulator.result import Result
+from simulator.pricing.api import ApiPrice, api_cost_usd, break_even, find_api_price
+from simulator.pricing.commitments import find_commitment, upfront_usd
+from simulator.pricing.onpremises import OnPremises, cumulative, monthly
+from simulator.pricing.price_table import own_rows, price_list
+from simulator.pricing.prices import PricesConfig
+from simulator.records.tables import State, empty
+from simulator.results.result import Result
 from simulator.scenario import Scenario
 from simulator.simulation import simulate
 

@@ -9,15 +9,15 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from calibration.build_profile import build_profile
-from calibration.command_calibrate import cpu_spec, key_values, seconds
-from calibration.command_validate import drifts
-from calibration.compare_runs import error_table, phases, simulated_run, values
-from calibration.fit import clean, fit_affine
+from calibration.commands.calibrating import cpu_spec, key_values, seconds
+from calibration.commands.validating import drifts
+from calibration.fit.batches import clean, fit_affine
 from calibration.formats import iteration_log, prometheus, read_runs
-from calibration.measured import MeasuredRun
-from calibration.measurements import read_campaign
-from calibration.replay import replay, request_table
+from calibration.judge.compare_runs import error_table, phases, simulated_run, values
+from calibration.judge.replay import replay, request_table
+from calibration.measure.measured import MeasuredRun
+from calibration.measure.measurements import read_campaign
+from calibration.profiles.build_profile import build_profile
 from simulator import Scenario, simulate
 from simulator.catalog.profile import Profile, read_profile
 from simulator.errors import ServelabError
@@ -301,7 +301,7 @@ def test_words_of_the_command():
 
 
 def test_the_commands_for_logs_and_metrics(tmp_path):
-    from calibration.commands import fit_log, validate
+    from calibration.commands.typer_commands import fit_log, validate
 
     app = typer.Typer()
     app.command("fit-log")(fit_log)
@@ -322,8 +322,8 @@ def test_the_commands_for_logs_and_metrics(tmp_path):
 
 def test_a_resumed_campaign_has_one_api_server(folder):
     """The batches of two sessions lie in two files; requests of both count."""
-    from calibration.build_profile import phase_runs
-    from calibration.fit_api import fit_api_server, observed
+    from calibration.fit.api import fit_api_server, observed
+    from calibration.profiles.build_profile import phase_runs
 
     whole = read_campaign(folder)
     runs = phase_runs(whole, "fit", "api")

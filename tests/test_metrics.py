@@ -7,11 +7,11 @@ from builders import instances, meta, requests, result, timeline, value
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator import metrics
 from simulator.errors import ServelabError
-from simulator.records import State
-from simulator.replications import intervals, replicate
-from simulator.result import Result
+from simulator.records import metrics
+from simulator.records.tables import State
+from simulator.results.replications import intervals, replicate
+from simulator.results.result import Result
 
 LATENCY = ("ttft_s", "tpot_s", "e2el_s", "queue_s", "frontend_s")
 

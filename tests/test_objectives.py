@@ -7,8 +7,8 @@ from systems import scenario as one_replica
 from test_sessions import BASE, LOOP, scenario
 
 from simulator.errors import ServelabError
-from simulator.records import State
-from simulator.result import Result
+from simulator.records.tables import State
+from simulator.results.result import Result
 from simulator.scenario import Scenario
 from simulator.simulation import simulate
 

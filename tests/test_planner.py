@@ -9,11 +9,10 @@ from typer.testing import CliRunner
 
 from simulator.catalog import data_folder
 from simulator.catalog.profile import load_profiles
-from simulator.cli import app
+from simulator.command.app import app
 from simulator.cost.bill import bill, cost_summary
 from simulator.errors import ServelabError
 from simulator.export.decision import as_html, as_markdown
-from simulator.metrics import column
 from simulator.planner.analytic import Lengths, most_rps, steady
 from simulator.planner.capacity import capacity
 from simulator.planner.compare import compare
@@ -29,7 +28,8 @@ from simulator.planner.sentences import sentences
 from simulator.planner.sweep import sweep, with_fields
 from simulator.planner.traffic import fresh, requests_of, times, worst_hour
 from simulator.planner.worlds import Uncertainty, hard_world, worlds
-from simulator.resolved import resolve_deployment
+from simulator.records.metrics import column
+from simulator.run.resolved import resolve_deployment
 from simulator.scenario import Scenario
 from simulator.simulation import simulate
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calibration.fit_power import GPUS, fit_power, lines
+from calibration.fit.power import GPUS, fit_power, lines
 from simulator.catalog import load_power
 from simulator.cost.energy import Grid, PowerConfig, carbon_kg, energy, find_grid, power_of
 from simulator.errors import ServelabError

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from simulator import Scenario, simulate
 from simulator.catalog.profile import find_profile, load_profiles, match_profile, read_profile
-from simulator.cli import app
+from simulator.command.app import app
 from simulator.errors import ServelabError
 
 AFFINE = {"kind": "affine", "base_s": 0.01, "prefill_token_s": 1e-4, "decode_seq_s": 1e-4, "decode_kv_s": 1e-7}

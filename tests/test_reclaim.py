@@ -11,7 +11,7 @@ from simulator.errors import ServelabError
 from simulator.planner.plan import plan
 from simulator.planner.runs import Runs
 from simulator.planner.worlds import Uncertainty
-from simulator.records import State
+from simulator.records.tables import State
 from simulator.scenario import Scenario
 from simulator.simulation import simulate
 

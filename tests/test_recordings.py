@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from calibration.schedules import read_recordings, replay
-from simulator.cli import app
+from calibration.judge.schedules import read_recordings, replay
+from simulator.command.app import app
 from simulator.errors import ServelabError
 
 GOLDENS = sorted((Path(__file__).parent / "data").glob("*.jsonl.gz"))

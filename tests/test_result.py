@@ -7,8 +7,8 @@ import pytest
 from builders import events, instances, meta, requests, result, timeline
 
 from simulator.errors import ServelabError
-from simulator.records import empty
-from simulator.result import COLUMNS, Result
+from simulator.records.tables import empty
+from simulator.results.result import COLUMNS, Result
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from systems import AFFINE
 
 from simulator.cluster.clients import Clients
 from simulator.errors import ServelabError
-from simulator.records import State
+from simulator.records.tables import State
 from simulator.scenario import Scenario
 from simulator.simulation import simulate
 from simulator.workload import SyntheticWorkload, generate

@@ -3,9 +3,9 @@ import pytest
 from builders import requests, result
 from pydantic import ValidationError
 
-from simulator.records import State
-from simulator.slo import SloConfig, judge, worst_window
-from simulator.verdict import run_state
+from simulator.core.slo import SloConfig, judge, worst_window
+from simulator.records.tables import State
+from simulator.results.verdict import run_state
 
 
 def frame(columns):

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 from scipy import stats
 
+from simulator.core.seeds import named_rng
 from simulator.errors import ServelabError
-from simulator.seeds import named_rng
 from simulator.workload import (
     AzureConversation,
     EmpiricalLength,

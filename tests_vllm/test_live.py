@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from calibration.accuracy_plans import ENGINE, write_model
-from calibration.campaign import flood, load, mix
-from calibration.live_schedule import live_recording
-from calibration.measurements import lines, read_campaign
-from calibration.runner import run_campaign
-from calibration.schedules import replay
+from calibration.judge.live_schedule import live_recording
+from calibration.judge.schedules import replay
+from calibration.measure.accuracy_plans import ENGINE, write_model
+from calibration.measure.measurements import lines, read_campaign
+from calibration.measure.runner import run_campaign
+from calibration.oracle.campaign import flood, load, mix
 from simulator.catalog.profile import read_profile
 
 PYTHON = Path(os.environ.get("VLLM_PYTHON", ".venv-vllm/bin/python")).absolute()

@@ -1,10 +1,14 @@
-"""Measurements that people have: readers by format, recognised from the content."""
+"""Measurements that people have: readers by format, recognised from the content.
+
+A reader gives a `calibration.measure.measured.MeasuredRun`, names what a file lacks, and makes nothing up; the tools
+that fit and judge live elsewhere.
+"""
 
 import json
 from pathlib import Path
 
 from calibration.formats import guidellm, inference_perf, llmservingsim, vllm_bench
-from calibration.measured import MeasuredRun
+from calibration.measure.measured import MeasuredRun
 from simulator.errors import ServelabError
 
 FORMATS = {

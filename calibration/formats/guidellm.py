@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from calibration.measured import MeasuredRun
+from calibration.measure.measured import MeasuredRun
 from simulator.errors import ServelabError
 
 NEEDED = ("request_start_time", "prompt_tokens", "output_tokens", "time_to_first_token_ms", "request_latency")

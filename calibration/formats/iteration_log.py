@@ -30,7 +30,7 @@ def cannot_identify() -> str:
 
 
 def read(path: Path) -> pd.DataFrame:
-    """Batches: counts and ``seconds``, unknown ones NaN, as `calibration.fit.clean` takes them.
+    """Batches: counts and ``seconds``, unknown ones NaN, as `calibration.fit.batches.clean` takes them.
 
     Raises ServelabError where no line is one.
     """

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from calibration.measured import MeasuredRun
+from calibration.measure.measured import MeasuredRun
 from simulator.errors import ServelabError
 
 BLOCK_TOKENS = 16

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from calibration.measured import MeasuredRun
+from calibration.measure.measured import MeasuredRun
 from simulator.errors import ServelabError
 
 NEEDED = ("input_lens", "output_lens", "ttfts", "itls")

@@ -9,7 +9,7 @@ from typer.cli import get_docs_for_click
 
 def as_markdown() -> str:
     """A chapter for each command, those that join through the entry point ``servelab.commands`` too."""
-    from simulator.cli import app
+    from simulator.command.app import app
 
     command = typer.main.get_command(app)
     text = get_docs_for_click(obj=command, ctx=typer.Context(command, info_name="servelab"), name="servelab")

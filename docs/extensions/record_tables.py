@@ -1,11 +1,11 @@
-"""For the directive ``record-tables``: the columns of every table of a result, from `simulator.records`."""
+"""For the directive ``record-tables``: the columns of every table of a result, from `simulator.records.tables`."""
 
 HEAD = "| column | type | unit | meaning |\n| --- | --- | --- | --- |"
 
 
 def as_markdown() -> str:
     """A chapter for each table."""
-    from simulator.records import TABLES
+    from simulator.records.tables import TABLES
 
     lines = []
     for name, columns in TABLES.items():

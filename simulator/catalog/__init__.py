@@ -1,4 +1,7 @@
-"""Data to specs: GPUs, models and prices by name, with aliases and a did-you-mean on a wrong one."""
+"""Data to specs: GPUs, models and profiles by name, with aliases and a did-you-mean on a wrong one.
+
+Facts with their sources are read here and nothing is worked out from them but sizes.
+"""
 
 from simulator.catalog.gpu import GpuSpec
 from simulator.catalog.mig import mig_slice

@@ -1,5 +1,8 @@
 """Tables -> Altair charts. Everything is aggregated first, by exact quantiles: a million requests never reach a
-browser."""
+browser.
+
+A chart computes no figure that a table does not have, and loads nothing from a network.
+"""
 
 from simulator.charts.against import measured_simulated, paired_cdf
 from simulator.charts.capacity import capacity_curve

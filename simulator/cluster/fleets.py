@@ -12,7 +12,7 @@ from simulator.cluster.replicas import BATCHES_PER_CALL, Replicas
 from simulator.engine import loop
 from simulator.engine.compiled import JIT
 from simulator.engine.uncached import python_handle
-from simulator.records import State
+from simulator.records.tables import State
 
 
 class Fleets:

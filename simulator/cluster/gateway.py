@@ -13,7 +13,7 @@ from simulator.cluster.admission import Admission
 from simulator.cluster.fleets import Fleets
 from simulator.cluster.router import Router
 from simulator.cluster.view import View
-from simulator.records import State
+from simulator.records.tables import State
 from simulator.workload.table import RequestTable
 
 

@@ -15,7 +15,7 @@ from simulator.cluster.nodes import Placement, Pod
 from simulator.cluster.reclaim import ReclaimConfig
 from simulator.cluster.replicas import Replicas
 from simulator.cluster.supply import Supply
-from simulator.records import State
+from simulator.records.tables import State
 
 PENDING, STARTING, READY, DRAINING, SLEEPING, GONE = range(6)
 COUNTERS = (

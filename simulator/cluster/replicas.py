@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from simulator import records
 from simulator.engine import front, loop, probe, routed
 from simulator.engine.arrays import handle
 from simulator.engine.state import RESERVED, STEP, WINDOW, Fleet
 from simulator.engine.state import records as structured
 from simulator.engine.uncached import StepSeconds, python_handle, python_loop
-from simulator.records import State
+from simulator.records import tables as records
+from simulator.records.tables import State
 
 BATCHES_PER_CALL = 50_000  # about 0.1 s of computing, so that progress, Ctrl-C and cancelling work
 

@@ -7,13 +7,13 @@ import math
 import numpy as np
 import pandas as pd
 
-from simulator import metrics
 from simulator.cost.lines import LINE, Line, other_lines
-from simulator.cost.machines import peak
-from simulator.cost.prices import PricesConfig
 from simulator.cost.rentals import Rental, horizon_s, rentals
 from simulator.errors import ServelabError
-from simulator.result import Result
+from simulator.pricing.machines import peak
+from simulator.pricing.prices import PricesConfig
+from simulator.records import metrics
+from simulator.results.result import Result
 
 BILL = ["item", "quantity", "unit", "unit_price_usd", "usd", "source", "as_of"]
 HOURS_PER_MONTH, HOURS_PER_YEAR = 730.0, 8760.0

@@ -2,7 +2,7 @@
 
 While it works a GPU draws ``base + memory * MBU + compute * MFU^(1/3)`` watts, at most its TDP; MBU and MFU are bytes
 moved and arithmetic done in the busy time over the peaks. The coefficients are fitted to watts measured on vLLM
-(data/power.csv, `calibration.fit_power`); the cube root was chosen among powers from 1/4 to 0.7, which hold out alike.
+(data/power.csv, `calibration.fit.power`); the cube root was chosen among powers from 1/4 to 0.7, which hold out alike.
 What it draws without work was not measured by anybody whose data we have: the user gives it.
 
 Carbon as in the GHG Protocol's Scope 2 Guidance (2015): location-based with the grid's average intensity, market-based
@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from simulator import metrics
 from simulator.catalog import find_gpu, load_carbon, load_power
 from simulator.cost.rentals import horizon_s
 from simulator.errors import ServelabError, nearest
-from simulator.result import Result
+from simulator.records import metrics
+from simulator.results.result import Result
 
 J_PER_KWH = 3.6e6
 COMPUTE_POWER = 1 / 3  # of model FLOP utilisation

@@ -17,14 +17,14 @@ of the run. Machines of one kind of GPU and one owner (a deployment, or all node
 import numpy as np
 import pandas as pd
 
-from simulator import metrics
 from simulator.cost.bill import prices_of
 from simulator.cost.lines import LINE, Line, other_lines, overlap_s, windows
-from simulator.cost.prices import PricesConfig
 from simulator.cost.rentals import Rental, deployment_name, horizon_s, rentals
 from simulator.errors import ServelabError
-from simulator.records import State
-from simulator.result import Result
+from simulator.pricing.prices import PricesConfig
+from simulator.records import metrics
+from simulator.records.tables import State
+from simulator.results.result import Result
 
 USES = ("serving", "failed work", "cold start", "idle", "headroom")
 

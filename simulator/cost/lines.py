@@ -8,13 +8,13 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from simulator import metrics
 from simulator.catalog import find_gpu
-from simulator.cost.api import ApiPrice, api_cost_usd, find_api_price
-from simulator.cost.prices import Overflow, PricesConfig
 from simulator.cost.rentals import Rental, own_of
-from simulator.records import State
-from simulator.result import Result
+from simulator.pricing.api import ApiPrice, api_cost_usd, find_api_price
+from simulator.pricing.prices import Overflow, PricesConfig
+from simulator.records import metrics
+from simulator.records.tables import State
+from simulator.results.result import Result
 
 GB, GIB = 1e9, 2**30
 HOURS_PER_MONTH = 730.0

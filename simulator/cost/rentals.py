@@ -14,15 +14,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from simulator import metrics
 from simulator.catalog import find_gpu, load_billing
 from simulator.cluster.pools import PoolConfig
-from simulator.cost.commitments import effective_usd_per_hour
-from simulator.cost.machines import Interval, cheapest, counted, peak, places, stretches, units
-from simulator.cost.price_table import price_list
-from simulator.cost.prices import Offer, PricesConfig, Tranche, offers, own_prices
 from simulator.errors import ServelabError
-from simulator.result import Result
+from simulator.pricing.commitments import effective_usd_per_hour
+from simulator.pricing.machines import Interval, cheapest, counted, peak, places, stretches, units
+from simulator.pricing.price_table import price_list
+from simulator.pricing.prices import Offer, PricesConfig, Tranche, offers, own_prices
+from simulator.records import metrics
+from simulator.results.result import Result
 
 
 @dataclass(frozen=True)

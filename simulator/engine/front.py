@@ -12,7 +12,7 @@ from simulator.engine.compiled import compiled
 from simulator.engine.outputs import cancel, ended, tick
 from simulator.engine.queues import push_wait
 from simulator.engine.state import FRONT, GONE, NEW, NONE, RUNNING, WHOLE
-from simulator.records import State
+from simulator.records.tables import State
 
 REJECTED, TIMED_OUT, IN_FLIGHT = int(State.REJECTED), int(State.TIMED_OUT), int(State.IN_FLIGHT)
 

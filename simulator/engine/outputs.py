@@ -8,7 +8,7 @@ from simulator.engine.compiled import compiled
 from simulator.engine.kv_cache import give_back, publish_full
 from simulator.engine.queues import unlink_running, unlink_wait
 from simulator.engine.state import DECODE, FRONT, GONE, ITL_BINS, NONE, RESERVED, RUNNING, WAITING, WHOLE
-from simulator.records import State
+from simulator.records.tables import State
 
 COMPLETED, IN_FLIGHT = int(State.COMPLETED), int(State.IN_FLIGHT)
 

@@ -15,7 +15,7 @@ from simulator.engine.kv_cache import grow
 from simulator.engine.outputs import ended, leave_engine
 from simulator.engine.queues import next_waiting, push_running, unlink_wait
 from simulator.engine.state import NONE, PREFILL, WHOLE
-from simulator.records import State
+from simulator.records.tables import State
 
 REJECTED = int(State.REJECTED)
 

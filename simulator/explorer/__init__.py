@@ -1,1 +1,4 @@
-"""What the explorer of `simulator.widgets` shows and does, without any widget: form, draft, preview, jobs."""
+"""What the explorer of `simulator.widgets` shows and does, without any widget: form, draft, preview, jobs.
+
+ipywidgets may not be imported here.
+"""

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from simulator.comparison import compare
+from simulator.core.slo import LIMITS
 from simulator.cost.bill import bill, known_cost
 from simulator.errors import ServelabError
 from simulator.explorer.preview import Preview
-from simulator.metrics import rows_of
+from simulator.records.metrics import rows_of
 from simulator.report.html import quantity
-from simulator.result import Result
-from simulator.slo import LIMITS
+from simulator.results.comparison import compare
+from simulator.results.result import Result
 
 GOOD, BAD, WARN = "#009E73", "#D55E00", "#E69F00"
 NAMES = {**LIMITS, "queue_s": "queueing time", "attainment": "within SLO"}

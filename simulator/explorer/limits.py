@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from simulator.errors import ServelabError
-from simulator.platform import pods_at_most
-from simulator.resolved import resolve_deployment
+from simulator.run.resolved import resolve_deployment
+from simulator.run.surroundings import pods_at_most
 from simulator.scenario import Scenario
 from simulator.workload.config import SyntheticWorkload, TraceWorkload
 from simulator.workload.processes import WEEK_S

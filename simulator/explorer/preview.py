@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from simulator.catalog import load_analytic_error
+from simulator.core.slo import LIMITS
 from simulator.errors import ServelabError
 from simulator.explorer.limits import Limits, TooLarge, expected
 from simulator.planner.analytic import Lengths, most_rps, steady
 from simulator.planner.price import fleet_usd_per_hour
 from simulator.planner.traffic import requests_of
-from simulator.resolved import resolve_deployment
+from simulator.run.resolved import resolve_deployment
 from simulator.scenario import Scenario
-from simulator.slo import LIMITS
 from simulator.workload.config import SyntheticWorkload, TraceWorkload, WorkloadConfig
 from simulator.workload.sessions import ClosedLoop
 

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from simulator import charts
+from simulator.core.slo import LIMITS
 from simulator.cost.ledger import ledger
 from simulator.errors import ServelabError
 from simulator.explorer import cards
 from simulator.explorer.work import Outcome
 from simulator.export.decision import headline
-from simulator.metrics import completed, latency
 from simulator.planner.capacity import Capacity
 from simulator.planner.plan import Plan
-from simulator.result import Result
-from simulator.slo import LIMITS
+from simulator.records.metrics import completed, latency
+from simulator.results.result import Result
 
 WINDOWS = 24  # of the chart of costs
 

@@ -16,7 +16,7 @@ from simulator.planner.designs import Claim
 from simulator.planner.plan import Plan, plan
 from simulator.planner.runs import Job, Row, Runs
 from simulator.planner.traffic import requests_of
-from simulator.result import Result
+from simulator.results.result import Result
 from simulator.scenario import Scenario
 from simulator.simulation import simulate
 

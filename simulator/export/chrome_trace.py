@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from simulator.errors import ServelabError
-from simulator.explain import PHASES
-from simulator.result import Result
+from simulator.results.explain import PHASES
+from simulator.results.result import Result
 
 
 def write_trace_events(result: Result, path: Path, *, max_requests: int = 10_000, overwrite: bool = False) -> Path:

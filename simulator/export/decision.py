@@ -7,15 +7,15 @@ from typing import Any
 
 import pandas as pd
 
+from simulator.core.slo import LIMITS
 from simulator.cost.bill import COSTS, staleness_days
-from simulator.metrics import rows_of
 from simulator.planner.designs import misses, why_not
 from simulator.planner.plan import Plan
 from simulator.planner.plan_file import PlanFile
 from simulator.planner.price import gpu_prices
-from simulator.resolved import resolve_deployment
+from simulator.records.metrics import rows_of
+from simulator.run.resolved import resolve_deployment
 from simulator.scenario import Scenario
-from simulator.slo import LIMITS
 
 SHOWN = (
     "usd_per_hour",

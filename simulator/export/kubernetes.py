@@ -18,7 +18,7 @@ from simulator.cluster.cold_start import chain
 from simulator.errors import ServelabError
 from simulator.export.validate_manifests import validate
 from simulator.export.vllm_serve import serve_arguments
-from simulator.resolved import Resolved, resolve_deployment
+from simulator.run.resolved import Resolved, resolve_deployment
 from simulator.scenario import Scenario
 
 PORT, PERIOD_S, MARGIN = 8000, 10, 1.5

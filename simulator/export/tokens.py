@@ -7,8 +7,8 @@ interruptions: none strictly between ``from_s`` and ``to_s``.
 import numpy as np
 
 from simulator.errors import ServelabError
-from simulator.metrics import column, completed
-from simulator.result import Result
+from simulator.records.metrics import column, completed
+from simulator.results.result import Result
 
 
 def need_all_steps(result: Result) -> None:

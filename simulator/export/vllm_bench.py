@@ -18,9 +18,9 @@ import numpy as np
 
 from simulator.errors import ServelabError
 from simulator.export.tokens import token_times
-from simulator.metrics import column, completed, duration_s
-from simulator.records import State
-from simulator.result import Result
+from simulator.records.metrics import column, completed, duration_s
+from simulator.records.tables import State
+from simulator.results.result import Result
 
 METRICS = ("ttft", "tpot", "itl", "e2el")
 

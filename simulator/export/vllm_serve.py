@@ -82,7 +82,7 @@ def serve_arguments(deployment: Deployment, model_id: str | None = None) -> list
             "vllm serve command"
         )
     engine, ranks = deployment.engine, deployment.data_parallel_size
-    if deployment.expert_parallel and ranks > 1:  # simulated so, see simulator.resolved
+    if deployment.expert_parallel and ranks > 1:  # simulated so, see simulator.run.resolved
         engine = EngineConfig(**engine.model_dump(exclude_unset=True) | {"async_scheduling": False})
     out = [published_id(deployment, model_id), *engine_arguments(engine)]
     if ranks > 1:

@@ -11,7 +11,7 @@ from simulator.planner.evaluate import job
 from simulator.planner.runs import Runs
 from simulator.planner.sweep import with_fields
 from simulator.planner.traffic import requests_of
-from simulator.resolved import resolve_deployment
+from simulator.run.resolved import resolve_deployment
 from simulator.scenario import Scenario
 
 LEVELS = (0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1)

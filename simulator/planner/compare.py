@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from simulator.comparison import compare as compare_results
-from simulator.comparison import paired_interval
 from simulator.cost.bill import cost_summary
 from simulator.errors import ServelabError
-from simulator.result import Result
+from simulator.results.comparison import compare as compare_results
+from simulator.results.comparison import paired_interval
+from simulator.results.result import Result
 from simulator.scenario import Scenario
 from simulator.simulation import simulate
 
@@ -23,8 +23,8 @@ def compare(
     level: float = 0.95,
     progress: Callable[[int, int], None] = lambda done, all_: None,
 ) -> tuple[pd.DataFrame, list[Result], list[Result]]:
-    """How ``b`` differs from ``a``: the frame of `simulator.comparison.compare` with rows of cost, and the results of
-    both.
+    """How ``b`` differs from ``a``: the frame of `simulator.results.comparison.compare` with rows of cost, and the
+    results of both.
 
     Both serve the same requests under each seed; ``progress`` gets the runs done and all. With one seed intervals are
     over requests, and cost has none.

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from simulator.core.slo import LIMITS
 from simulator.planner.runs import Row
 from simulator.planner.sweep import label
 from simulator.scenario import Scenario
-from simulator.slo import LIMITS
 
 PARETO = {"usd_per_hour": -1, "ttft_s_p99": -1, "tpot_s_p99": -1, "throughput_tok_s": 1}
 

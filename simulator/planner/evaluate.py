@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from simulator.core.slo import LIMITS
 from simulator.cost.bill import cost_summary
-from simulator.metrics import column, completed, latency
 from simulator.planner.traffic import requests_of, worst_hour
-from simulator.result import Result
+from simulator.records.metrics import column, completed, latency
+from simulator.results.result import Result
 from simulator.scenario import Scenario
 from simulator.simulation import simulate
-from simulator.slo import LIMITS
 
 PERCENTILES = {"ttft_s": (50, 99), "tpot_s": (50, 99), "e2el_s": (50, 99)}
 UNITS = {

@@ -7,7 +7,7 @@ from simulator.errors import ServelabError
 from simulator.planner.evaluate import UNITS, job
 from simulator.planner.runs import Row, Runs
 from simulator.planner.worlds import Uncertainty, World, doubt, worlds
-from simulator.resolved import resolve_deployment
+from simulator.run.resolved import resolve_deployment
 from simulator.scenario import Scenario
 
 RESTS = ("roofline", "extrapolated", "fitted", "measured", "user")  # least sure first

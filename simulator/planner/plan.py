@@ -37,7 +37,7 @@ from simulator.planner.runs import Runs
 from simulator.planner.sweep import label, points, with_fields
 from simulator.planner.traffic import demand, heaviest, requests_of
 from simulator.planner.worlds import Uncertainty, World, hard_world, worlds
-from simulator.resolved import resolve_deployment
+from simulator.run.resolved import resolve_deployment
 from simulator.scenario import Scenario
 
 HOPELESS = 1.3  # times the rate that the analytic model allows; its error is in docs/planner.md

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from simulator.cost.bill import bill
-from simulator.cost.price_table import own_rows
 from simulator.cost.rentals import Rental, rentals
-from simulator.notes import facts
-from simulator.records import empty
-from simulator.resolved import Resolved, resolve_deployment
-from simulator.result import Result
+from simulator.pricing.price_table import own_rows
+from simulator.records.tables import empty
+from simulator.results.result import Result
+from simulator.run.notes import facts
+from simulator.run.resolved import Resolved, resolve_deployment
 from simulator.scenario import Scenario
 from simulator.simulation import stages_of
 

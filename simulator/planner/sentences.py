@@ -7,9 +7,9 @@ import pandas as pd
 
 from simulator.cost.bill import known_cost
 from simulator.cost.ledger import USES, ledger
-from simulator.metrics import column, completed, latency
-from simulator.records import State
-from simulator.result import Result
+from simulator.records.metrics import column, completed, latency
+from simulator.records.tables import State
+from simulator.results.result import Result
 
 PARTS = {
     "on the way to the gateway and through stages before the LLM": ("arrival_s", "llm_arrival_s"),

@@ -109,7 +109,7 @@ def sweep(
 
     Raises ServelabError for a field that does not exist and for an empty grid.
     """
-    from simulator.resolved import resolve_deployment
+    from simulator.run.resolved import resolve_deployment
 
     places = points(grid)
     if not seeds:

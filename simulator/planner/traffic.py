@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from simulator.core.seeds import named_seed
 from simulator.errors import ServelabError
 from simulator.scenario import Scenario
-from simulator.seeds import named_seed
 from simulator.workload import RequestTable, generate
 from simulator.workload.config import Bootstrap, SyntheticWorkload, TraceWorkload, WorkloadConfig
 from simulator.workload.sessions import ClosedLoop

@@ -16,11 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from simulator.catalog import load_discrepancy
 from simulator.catalog.profile import Profile
+from simulator.core.seeds import named_rng
 from simulator.engine.profiled import given
 from simulator.planner.traffic import fresh, times
-from simulator.resolved import Resolved, resolve_deployment
+from simulator.run.resolved import Resolved, resolve_deployment
 from simulator.scenario import Scenario
-from simulator.seeds import named_rng
 
 Factor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 LATENCIES = ("ttft_s", "tpot_s", "e2el_s")

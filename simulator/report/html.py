@@ -15,14 +15,14 @@ from simulator.charts.latency import latency_cdf
 from simulator.charts.theme import to_svg
 from simulator.charts.timeline import timeline
 from simulator.charts.waterfall import waterfall
+from simulator.core.slo import LIMITS
+from simulator.core.stamp import scenario_hash
 from simulator.cost.bill import COSTS, bill, known_cost
 from simulator.errors import ServelabError
-from simulator.metrics import completed, latency, rows_of
-from simulator.objectives import differ
-from simulator.replications import intervals
-from simulator.result import Result
-from simulator.slo import LIMITS
-from simulator.stamp import scenario_hash
+from simulator.records.metrics import completed, latency, rows_of
+from simulator.results.objectives import differ
+from simulator.results.replications import intervals
+from simulator.results.result import Result
 
 HOUR_S = 3600.0
 KEY = (

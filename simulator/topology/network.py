@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 from scipy.stats import norm
 
-from simulator.records import State
+from simulator.records.tables import State
 from simulator.topology.path import HopConfig, PathConfig, Pool
 from simulator.topology.station import Clock, Station, Visit
 from simulator.workload.table import RequestTable

@@ -1,4 +1,7 @@
-"""Traffic: arrivals, lengths and traces, all of which become one `RequestTable`."""
+"""Traffic: arrivals, lengths and traces, all of which become one `RequestTable`.
+
+Who serves the requests and how long that takes is unknown here.
+"""
 
 from simulator.workload.config import (
     AzureConversation,

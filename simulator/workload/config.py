@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from simulator.slo import SloConfig
+from simulator.core.slo import SloConfig
 from simulator.workload.fields import Config, Count, Positive, Seconds, Share, Tokens, Weight
 from simulator.workload.formats.access_log import LogColumns
 from simulator.workload.lengths import LengthConfig

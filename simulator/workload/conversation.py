@@ -18,8 +18,8 @@ import pandas as pd
 from scipy.special import ndtr
 
 from simulator.catalog.tables import data_folder
+from simulator.core.seeds import named_rng
 from simulator.errors import ServelabError
-from simulator.seeds import named_rng
 from simulator.workload.arrivals import RateProfile, renewal_arrivals
 from simulator.workload.config import AzureConversation
 

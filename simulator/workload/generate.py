@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from simulator.core.seeds import named_rng
 from simulator.errors import ServelabError
-from simulator.seeds import named_rng
 from simulator.workload.arrivals import poisson_arrivals
 from simulator.workload.config import (
     AzureConversation,

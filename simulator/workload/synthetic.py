@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from simulator.core.seeds import named_rng, named_seed
 from simulator.errors import ServelabError
-from simulator.seeds import named_rng, named_seed
 from simulator.workload.config import SharedPrefix, SyntheticWorkload, TrafficClass
 from simulator.workload.lengths import draw_joint_lengths, draw_lengths
 from simulator.workload.processes import draw_arrivals

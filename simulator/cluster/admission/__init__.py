@@ -1,5 +1,8 @@
-"""Whether the gateway takes a request at all. A policy is one file: its config, its class, and a line in
-`ADMISSIONS`."""
+"""Whether the gateway takes a request at all: `base` says what a policy is, `config` lists the kinds, then a file each
+with its config and its class.
+
+A policy sees the gateway's view and nothing of the future.
+"""
 
 from typing import Annotated, Any, Protocol
 

@@ -1,4 +1,8 @@
-"""How many replicas to want. A policy is one file: its config, its class, and a line in `AUTOSCALERS`."""
+"""How many replicas to want: `base` says what an autoscaler is and what it reads, `config` lists the kinds, then a file
+each with its config and its class.
+
+Pure decisions from scraped figures; starting and stopping pods is `simulator.cluster.pods`'s.
+"""
 
 from typing import Annotated, Any
 

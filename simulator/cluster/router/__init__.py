@@ -1,4 +1,8 @@
-"""Which pod a request goes to. A router is one file: its config, its class, and a line in `ROUTERS`."""
+"""Which pod a request goes to: `base` says what a router is, `config` lists the kinds, then a file each with its config
+and its class.
+
+A router sees the view that its signals give, as old as they are, and never the replicas themselves.
+"""
 
 from typing import Annotated, Any, Protocol
 
