@@ -180,8 +180,8 @@ def main() -> None:
             c = cases[name]
             sys.stdout.write(
                 f"{name:26} {c['requests_per_s']:>10,.0f} requests/s, bare loop "
-                f"{c['bare_loop_requests_per_s']:>10,.0f}, "
-                f"ratio {c['ratio']:.2f}, peak {c['peak_rss_bytes'] / 1e9:.2f} GB, summary {c['summary_s']:.2f} s\n"
+                f"{c['bare_loop_requests_per_s']:>10,.0f}, ratio {c['ratio']:.2f}, peak "
+                f"{c['peak_rss_bytes'] / 1e9:.2f} GB, summary {c['summary_s']:.2f} s\n"
             )
             sys.stdout.flush()
     start = first_output_s()

@@ -29,8 +29,7 @@ def fresh(found: Plan, asked: PlanFile, days: int) -> str:
     between = binomtest(held, days).proportion_ci(0.95, method="exact")
     return (
         f"holds on {held} of {days} fresh days: {held / days:.0%} (95 % binomial interval {between.low:.0%} to "
-        f"{between.high:.0%}), "
-        f"claimed {asked.claim.probability:.0%}"
+        f"{between.high:.0%}), claimed {asked.claim.probability:.0%}"
     )
 
 

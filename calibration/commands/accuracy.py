@@ -172,8 +172,7 @@ def lines_of(judged: Judged) -> Iterator[str]:
             mark = "" if within(pd.Series(row._asdict()), limit) else "  MISSED"
             yield (
                 f"  {row.level:14} {row.metric:15} {row.statistic:5} measured {row.measured:9.4f} simulated "
-                f"{row.simulated:9.4f} "
-                f"error {row.error:+7.1%} noise floor {floor:>8}{mark}"
+                f"{row.simulated:9.4f} error {row.error:+7.1%} noise floor {floor:>8}{mark}"
             )
     for row in rows_of(judged.cached):
         yield (

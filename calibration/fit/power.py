@@ -128,9 +128,8 @@ def main(arguments: list[str] | None = None) -> int:
     rows = lines(args.measured)
     for row in rows:
         sys.stdout.write(
-            f"{row['gpu']}: {row['base_w']} + {row['memory_w']} MBU + {row['compute_w']} MFU^(1/3) W; held-out "
-            "median error of watts and J/token "
-            f"{row['median_error']:.1%} (dense {row['median_error_dense']:.1%}, experts "
+            f"{row['gpu']}: {row['base_w']} + {row['memory_w']} MBU + {row['compute_w']} MFU^(1/3) W; held-out median "
+            f"error of watts and J/token {row['median_error']:.1%} (dense {row['median_error_dense']:.1%}, experts "
             f"{row['median_error_experts']:.1%}), {row['rows']} rows\n"
         )
     if args.out:

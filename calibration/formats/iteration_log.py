@@ -24,8 +24,7 @@ def cannot_identify() -> str:
     """What these lines cannot tell."""
     return (
         "iteration details say no context lengths: prefill_pair_s and decode_kv_s cannot be known, their part is in "
-        "the others; "
-        "the time between iterations is not in them either, so host_s is 0"
+        "the others; the time between iterations is not in them either, so host_s is 0"
     )
 
 

@@ -33,9 +33,8 @@ class Histogram:
 def cannot_identify() -> str:
     """What histograms cannot tell."""
     return (
-        "histograms say nothing of single batches or requests: no coefficient of a step-time model can be known "
-        "from them, "
-        "only whether a profile's means fall into what was served, and one factor on all of its times"
+        "histograms say nothing of single batches or requests: no coefficient of a step-time model can be known from "
+        "them, only whether a profile's means fall into what was served, and one factor on all of its times"
     )
 
 

@@ -157,7 +157,7 @@ def main(arguments: list[str] | None = None) -> int:
     for row in summary(frame).itertuples(index=False):
         sys.stdout.write(
             f"{row.metric:15} {row.covered} of {row.loads} load tests in their 90 % interval: {row.share:.0%} (95 % "
-            f"binomial interval {row.low:.0%} to "
-            f"{row.high:.0%}), median width {row.median_width:.0%} of the measured value\n"
+            f"binomial interval {row.low:.0%} to {row.high:.0%}), median width {row.median_width:.0%} of the measured "
+            "value\n"
         )
     return 0

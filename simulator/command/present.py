@@ -291,9 +291,8 @@ def _print_basis(console: Console, result: Result) -> None:
     for d in result.meta["deployments"]:
         console.print(
             f"{d['name']}: {d['replicas']} x {d['model']} on {d['gpus_per_replica']} x {d['gpu']}, vLLM "
-            f"{d['engine']['version']}, "
-            f"{d['num_gpu_blocks']:,} KV blocks of {d['engine']['block_size']} tokens; step times: "
-            f"{d['step_time']}, trust: {d['trust']}",
+            f"{d['engine']['version']}, {d['num_gpu_blocks']:,} KV blocks of {d['engine']['block_size']} tokens; step "
+            f"times: {d['step_time']}, trust: {d['trust']}",
             markup=False,
         )
     for note in result.meta["notes"]:

@@ -59,8 +59,7 @@ def power_of(gpu: str, config: PowerConfig) -> Power:
     if row is None:
         raise ServelabError(
             f"no measured power of GPU {gpu!r}{nearest(gpu, load_power())}; there is that of "
-            f"{', '.join(load_power())}: give base_w, memory_w "
-            "and compute_w of your own"
+            f"{', '.join(load_power())}: give base_w, memory_w and compute_w of your own"
         )
     base, memory, compute = (float(row[k]) for k in ("base_w", "memory_w", "compute_w"))
     return Power(base, memory, compute, tdp, float(row["median_error"]), row["source"])

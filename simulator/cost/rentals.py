@@ -224,8 +224,7 @@ def _price(offer: Offer, tranche: Tranche, prices: PricesConfig, listed: pd.Data
         if not same:
             raise ServelabError(
                 f"no {column} price for {offer}: set prices.instance_type or prices.provider to one that has it, or "
-                "name a "
-                "price list with it in prices.file"
+                "name a price list with it in prices.file"
             )
         offer = same[0]
     if tranche.purchase != "committed":

@@ -45,9 +45,8 @@ class Limits:
             return
         if not found.requests <= self.requests:  # not even where it is not a number
             raise TooLarge(
-                f"workload: about {found.requests:,.0f} requests, more than the {self.requests:,} that are "
-                "simulated here; "
-                "shorten duration_s or lower rate_rps"
+                f"workload: about {found.requests:,.0f} requests, more than the {self.requests:,} that are simulated "
+                "here; shorten duration_s or lower rate_rps"
             )
         if not found.segments <= self.segments:
             raise TooLarge(

@@ -213,8 +213,7 @@ def _nodes(r: Resolved, per_node: int) -> tuple[int, list[str]]:
         reason = f"a node has {per_node}" if not most else f"{nodes} nodes would not have as many ranks each"
         raise ServelabError(
             f"deployment {r.config.name!r}: data_parallel_size={ranks} of {each} GPUs each: {reason}; only whole "
-            "ranks, as many on "
-            "each node, are written"
+            "ranks, as many on each node, are written"
         )
     if nodes == 1:
         return 1, []
@@ -400,9 +399,8 @@ def _keda(
     for field in ("min_replicas", "idle_replica_count"):
         if getattr(c, field) == 0:
             raise ServelabError(
-                f"{name}: autoscaler.{field}=0: pods themselves write {c.metric!r}, so at zero replicas KEDA finds "
-                "no series "
-                "and never wakes them; keep at least one (min_replicas from 1 on, no idle_replica_count)"
+                f"{name}: autoscaler.{field}=0: pods themselves write {c.metric!r}, so at zero replicas KEDA finds no "
+                "series and never wakes them; keep at least one (min_replicas from 1 on, no idle_replica_count)"
             )
     spec: dict[str, Any] = {
         "scaleTargetRef": target,

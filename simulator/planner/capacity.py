@@ -96,8 +96,7 @@ def capacity(
         least = tried[min(tried)]
         raise ServelabError(
             f"the SLO is missed even at {min(tried):.2g} x this traffic: {least['binds']} binds, "
-            f"{least['attainment']:.2%} of requests "
-            f"are good ({-least['margin']:.2%} short)"
+            f"{least['attainment']:.2%} of requests are good ({-least['margin']:.2%} short)"
         )
     low = max(good)
     above = [f for f in tried if f > low]

@@ -184,9 +184,8 @@ class Store:
                 ) from None
             if said != mine:
                 raise ServelabError(
-                    f"cache {str(folder)!r} was written by servelab {said.get('version')}, this is "
-                    f"{mine['version']}: its rows "
-                    "could differ; name another folder, or delete this one"
+                    f"cache {str(folder)!r} was written by servelab {said.get('version')}, this is {mine['version']}: "
+                    "its rows could differ; name another folder, or delete this one"
                 )
         elif folder.exists() and any(folder.iterdir()):
             raise ServelabError(f"cache {str(folder)!r} is a folder with other files in it; name another")

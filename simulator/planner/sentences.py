@@ -57,9 +57,8 @@ def _ttft(result: Result, done: np.ndarray) -> Sentence:
         "ttft_s_p99",
         p99,
         "s",
-        f"p99 TTFT is {p99:.3g} s: the slowest 1 % of requests spent {where}; their prompts have {prompt:,.0f} "
-        "tokens on average, "
-        f"those of all requests {usual:,.0f}",
+        f"p99 TTFT is {p99:.3g} s: the slowest 1 % of requests spent {where}; their prompts have {prompt:,.0f} tokens "
+        f"on average, those of all requests {usual:,.0f}",
     )
 
 
@@ -81,9 +80,9 @@ def _tpot(result: Result, done: np.ndarray) -> Sentence:
         "tpot_s_p99",
         p99,
         "s",
-        f"p99 TPOT is {p99 * 1e3:.3g} ms: a step takes {mean * 1e3:.3g} ms on average with {running:.3g} requests "
-        f"in it, {share:.0%} of the "
-        f"GPU time goes into prefill that decoding waits for, and {hit:.0%} of the slowest 1 % were preempted",
+        f"p99 TPOT is {p99 * 1e3:.3g} ms: a step takes {mean * 1e3:.3g} ms on average with {running:.3g} requests in "
+        f"it, {share:.0%} of the GPU time goes into prefill that decoding waits for, and {hit:.0%} of the slowest 1 % "
+        "were preempted",
     )
 
 
@@ -99,10 +98,9 @@ def _throughput(result: Result, done: np.ndarray) -> Sentence:
         tokens / end,
         "token/s",
         f"{tokens / end:,.0f} output tokens a second: {done.sum() / end:.3g} requests a second of "
-        f"{tokens / done.sum():,.0f} tokens each"
-        f"{f', {lost:,} were lost' if lost else ''}; GPUs had work for {duty:.0%} of the time paid for, and then "
-        f"used {mfu:.0%} of their "
-        f"arithmetic and {mbu:.0%} of their memory bandwidth",
+        f"{tokens / done.sum():,.0f} tokens each{f', {lost:,} were lost' if lost else ''}; GPUs had work for "
+        f"{duty:.0%} of the time paid for, and then used {mfu:.0%} of their arithmetic and {mbu:.0%} of their memory "
+        "bandwidth",
     )
 
 

@@ -33,8 +33,7 @@ def find_api_price(model: str) -> ApiPrice:
     if row is None:
         raise ServelabError(
             f"no API price for {model!r}{nearest(model, [*known, *short])}; those there are: "
-            f"{', '.join(sorted(known))}; or give "
-            "input_usd_per_1m_tokens and output_usd_per_1m_tokens of your own"
+            f"{', '.join(sorted(known))}; or give input_usd_per_1m_tokens and output_usd_per_1m_tokens of your own"
         )
     cached = row.get("cached_input_usd_per_1m_tokens")
     return ApiPrice(

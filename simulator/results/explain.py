@@ -159,8 +159,7 @@ def _sentences(
     whole = own["end_s"] - own["arrival_s"]
     yield (
         f"{who} arrived at {own['arrival_s']:.3f} s and was {state.name.lower().replace('_', ' ')} after "
-        f"{_time(whole)} "
-        f"with {int(own['generated_tokens']):,} tokens."
+        f"{_time(whole)} with {int(own['generated_tokens']):,} tokens."
     )
     main = phases[phases["phase"] != "interrupted"]
     most = main.iloc[int(np.argmax(main["seconds"]))]
@@ -176,8 +175,7 @@ def _sentences(
     tokens = int(ahead.loc[ahead["how"] == "waiting", "prompt_tokens"].sum())
     line = (
         f"When it came, {counts.get('running', 0):,} requests ran on its replica and {counts.get('waiting', 0):,} "
-        "waited "
-        f"before it, with {tokens:,} prompt tokens"
+        f"waited before it, with {tokens:,} prompt tokens"
     )
     over = counts.get("overtook", 0)
     yield line + (f"; {over:,} that came later were served first." if over else ".")
@@ -188,10 +186,8 @@ def _sentences(
         many = f"the {len(batches):,} batches" if len(batches) > 1 else "the batch"
         yield (
             f"From its first chunk to its first token its replica ran {many} of {batches['prefill_tokens'].sum():,} "
-            "prompt tokens in all; the "
-            f"longest had {longest['prefill_tokens']:,.0f} of them beside {longest['decode_seqs']:,.0f} decoding "
-            "requests and took "
-            f"{_time(longest['end_s'] - longest['start_s'])}."
+            f"prompt tokens in all; the longest had {longest['prefill_tokens']:,.0f} of them beside "
+            f"{longest['decode_seqs']:,.0f} decoding requests and took {_time(longest['end_s'] - longest['start_s'])}."
         )
     if own["preemptions"] > 0:
         yield (
@@ -201,9 +197,8 @@ def _sentences(
     if len(gaps):
         long = gaps.iloc[int(np.argmax(gaps["to_s"] - gaps["from_s"]))]
         yield (
-            f"Its tokens were interrupted {len(gaps):,} times, for {_time((gaps['to_s'] - gaps['from_s']).sum())} "
-            "in all; the longest gap began at "
-            f"{long['from_s']:.3f} s and lasted {_time(long['to_s'] - long['from_s'])}."
+            f"Its tokens were interrupted {len(gaps):,} times, for {_time((gaps['to_s'] - gaps['from_s']).sum())} in "
+            f"all; the longest gap began at {long['from_s']:.3f} s and lasted {_time(long['to_s'] - long['from_s'])}."
         )
     elif own["preemptions"] > 0 and not all_steps:
         yield "When it was interrupted is known when all batches are logged (steps=full)."

@@ -85,9 +85,8 @@ def assumed(scenario: Scenario) -> list[str]:
     notes = []
     if isinstance(scenario.path, str | PresetConfig):
         notes.append(
-            "service times of the preset's stages are assumptions (data/stages.csv); sidecars and the endpoint "
-            "picker are "
-            "set to measured figures (data/platform.csv)"
+            "service times of the preset's stages are assumptions (data/stages.csv); sidecars and the endpoint picker "
+            "are set to measured figures (data/platform.csv)"
         )
     if any(d.expert_parallel for d in scenario.deployments):
         notes.append(
@@ -104,7 +103,6 @@ def assumed(scenario: Scenario) -> list[str]:
     if scenario.moves:
         notes.append(
             "cold starts: image, extraction, engine start and compilation are published figures; schedule, node, "
-            "driver, container "
-            "and storage bandwidth are assumptions unless you set them (data/platform.csv)"
+            "driver, container and storage bandwidth are assumptions unless you set them (data/platform.csv)"
         )
     return notes

@@ -168,7 +168,6 @@ def _check_pool(rows: np.ndarray, settings: EngineSettings, whole: bool) -> None
         row = int(need.argmax())
         raise ServelabError(
             f"the KV pool of {settings.num_gpu_blocks - 1} blocks is too small for request {row}: "
-            f"{rows['prompt'][row]} "
-            f"prompt and {output[row]} output tokens need {need[row]} blocks of {settings.block_size}; "
-            "raise gpu_memory_utilization or tensor_parallel_size, or lower max_model_len"
+            f"{rows['prompt'][row]} prompt and {output[row]} output tokens need {need[row]} blocks of "
+            f"{settings.block_size}; raise gpu_memory_utilization or tensor_parallel_size, or lower max_model_len"
         )

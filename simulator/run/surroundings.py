@@ -261,8 +261,7 @@ def _serves(scenario: Scenario, fleets: Fleets, table: RequestTable) -> dict[int
             if name not in table.classes:
                 raise ServelabError(
                     f"deployments.{i}.traffic_classes: the workload has no class "
-                    f"{name!r}{nearest(name, table.classes)}; "
-                    f"it has {', '.join(map(repr, table.classes))}"
+                    f"{name!r}{nearest(name, table.classes)}; it has {', '.join(map(repr, table.classes))}"
                 )
     serves = {}
     for kind, name in enumerate(table.classes):

@@ -156,8 +156,7 @@ class RequestTable:
         if self.reacts or self.names_own_streams:
             raise ServelabError(
                 "the requests depend on each other (sessions, agents or a closed loop), so no part of them can be "
-                "taken, "
-                "drawn or moved in time; change the workload that made them instead"
+                "taken, drawn or moved in time; change the workload that made them instead"
             )
 
     def check(self) -> None:

@@ -168,9 +168,8 @@ def _tell_format(path: Path, names: list[str]) -> str:
     if not any(hits.values()):
         raise ServelabError(
             f"{path}: not a known trace: format 'azure' has {_list(AZURE)}, 'servelab' has {_list(REQUIRED)}, "
-            "'burstgpt' "
-            f"has {_list(burstgpt.REQUIRED)}; the file has {_list(names)}; for a log give format 'access_log' and "
-            "columns"
+            f"'burstgpt' has {_list(burstgpt.REQUIRED)}; the file has {_list(names)}; for a log give format "
+            "'access_log' and columns"
         )
     return "azure" if hits["azure"] > hits["servelab"] else "servelab"
 

@@ -55,8 +55,7 @@ def read(path: Path, earlier: Path | None = None, duration_s: float | None = Non
     if asked:
         notes.append(
             f"{hits / asked:.1%} of the prompt tokens were found in the prefix cache; who shares what is not in the "
-            "metrics, so "
-            "nothing is shared here: add shared_prefix or session, or expect more prefill than there was"
+            "metrics, so nothing is shared here: add shared_prefix or session, or expect more prefill than there was"
         )
     notes.append(f"mean prompt by the counters {mean:,.1f} tokens, by the histogram's buckets {_mean(prompt[0]):,.1f}")
     one = {
