@@ -1,8 +1,7 @@
 """How fast the preview follows a slider: ``python -m benchmarks.explorer [--browser]``. The aim is 200 ms.
 
 In the kernel: from the slider's new value to the new card. With ``--browser`` (playwright and chromium needed) also as
-a person sees
-it: the page served by Voila, from a key pressed on the slider to the changed figure.
+a person sees it: the page served by Voila, from a key pressed on the slider to the changed figure.
 """
 
 import argparse

@@ -7,10 +7,9 @@ and that many decoding sequences takes: a fixed point, found by iteration from b
 There is none where the load is too high; and the load is too high, too, where B exceeds max_num_seqs, the contexts
 exceed the KV pool, or prompts the token budget. TPOT is then T. A prompt waits for the rest of the step that it falls
 into, for the one that was planned ahead where scheduling is asynchronous, and is computed in the next together with all
-that came
-meanwhile: TTFT = S / 2 + T + D + X + rate X S, where D is a step without prefill, X what a prompt adds, and S = T +
-rate E[X^2] / (1 - (rate X)^2) the mean step that an arrival sees (steps are long because they hold prefills: the
-inspection paradox). [1]_
+that came meanwhile: TTFT = S / 2 + T + D + X + rate X S, where D is a step without prefill, X what a prompt adds, and
+S = T + rate E[X^2] / (1 - (rate X)^2) the mean step that an arrival sees (steps are long because they hold prefills:
+the inspection paradox). [1]_
 
 It knows no bursts, no queue and no spread of lengths: means only. How far it is from simulation,
 `benchmarks/analytic.py` prints and docs/planner.md says. It chooses where to begin to simulate, and never answers by

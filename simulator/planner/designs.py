@@ -29,9 +29,7 @@ class Claim(BaseModel):
 
         So chosen that a design which holds in less than ``probability`` p of all worlds is accepted with a chance of 1
         - ``confidence`` at most: p^n for n worlds without a failure, and n (1 - p) p^(m - 1) for one failure among the
-        first n and
-            none up to m. Three
-        quarters of the chance go to the first.
+        first n and none up to m. Three quarters of the chance go to the first.
 
         >>> Claim().looks, 0.9**25 + 25 * 0.1 * 0.9**43 <= 0.1
         ((25, 44), True)

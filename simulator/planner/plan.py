@@ -4,18 +4,15 @@ Choices are fields with values (`sweep`). Designs that differ in ``replicas`` al
 less and, so it is assumed, hold no less. Search and proof are apart:
 
 1. Screening. The analytic model says from how many replicas on a family is worth trying, and leaves out designs that
-could not
-   hold even if they took `HOPELESS` times what it says.
+   could not hold even if they took `HOPELESS` times what it says.
 2. Search, in the worst hour of a world whose step times are slower than in the stated share of all: a design that fails
-there
-   holds in no more worlds than that, but for the luck of its traffic. Families are bisected, cheapest first, none
-   beyond the cheapest design that passed.
+   there holds in no more worlds than that, but for the luck of its traffic. Families are bisected, cheapest first,
+   none beyond the cheapest design that passed.
 3. Proof. The cheapest design that passed is simulated in fresh worlds, each with traffic of its own (traces
-block-bootstrapped), in
-   their worst hour. It is the plan if it holds in all of a first number of worlds, or fails in one of a larger number:
-   `Claim.looks` has both, such that a design which holds less often than stated passes with a chance of 1 - confidence
-   at most. The slowest worlds come first, so that a design that fails is soon given up. The search world does not
-   count. After a failed proof the search goes on without that design.
+   block-bootstrapped), in their worst hour. It is the plan if it holds in all of a first number of worlds, or fails in
+   one of a larger number: `Claim.looks` has both, such that a design which holds less often than stated passes with a
+   chance of 1 - confidence at most. The slowest worlds come first, so that a design that fails is soon given up. The
+   search world does not count. After a failed proof the search goes on without that design.
 
 Without ``replicas`` among the choices, or with an autoscaler, designs are families of one.
 """

@@ -5,8 +5,7 @@ deviance, scaled by the dispersion of the intervals, against a penalty as of the
 What is left is the coefficient of variation of the intervals on the clock of the rate.
 
 .. [1] Schwarz, Annals of Statistics 6, 1978; for changes of level 1.5 times as much, Zhang, Siegmund, Biometrics 63,
-2007;
-   bottom-up joining as in Keogh et al., ICDM 2001.
+   2007; bottom-up joining as in Keogh et al., ICDM 2001.
 """
 
 from typing import Any
