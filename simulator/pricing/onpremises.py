@@ -56,8 +56,8 @@ def monthly(c: OnPremises) -> pd.DataFrame:
     """What the servers cost a month: item, quantity, unit, unit_price_usd, usd.
 
     >>> c = OnPremises(servers=2, gpus_per_server=8, capex_usd=300_000, residual_usd=0, life_years=5, interest=0,
-    server_w=10_000, pue=1.3, ...     usd_per_kwh=0.1, hosting_usd_per_kw_month=150, maintenance_share=0.05,
-    staff_usd_per_month=4_000)
+    ...     server_w=10_000, pue=1.3, usd_per_kwh=0.1, hosting_usd_per_kw_month=150, maintenance_share=0.05,
+    ...     staff_usd_per_month=4_000)
     >>> monthly(c)["usd"].tolist()
     [10000.0, 1898.0, 3000.0, 2500.0, 4000.0]
     """
@@ -84,8 +84,8 @@ def cumulative(c: OnPremises, cloud_usd_per_month: float, months: int) -> tuple[
     Interest is not in these sums of cash.
 
     >>> c = OnPremises(servers=1, gpus_per_server=8, capex_usd=100_000, residual_usd=0, life_years=5, interest=0.08,
-    server_w=0, pue=1, ...     usd_per_kwh=0, hosting_usd_per_kw_month=0, maintenance_share=0,
-    staff_usd_per_month=2_000)
+    ...     server_w=0, pue=1, usd_per_kwh=0, hosting_usd_per_kw_month=0, maintenance_share=0,
+    ...     staff_usd_per_month=2_000)
     >>> cumulative(c, 12_000, 36)[1]
     10
     """

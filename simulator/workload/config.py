@@ -152,11 +152,14 @@ class TrafficClass(Config):
     """One kind of traffic: when its requests come, how long they are, what they share.
 
     preset         takes what is not given (lengths, prefix, name) from `presets`; a scenario shows the values, not the
-    name correlation    rank correlation (Spearman) of prompt and output lengths; 0: independent max_tokens     what
-    each client asks for [token], as in the other sources priority       of all its requests, lower is served first
-    shared_prefix  system prompts of this class alone session        its arrivals are those of sessions, whose later
-    requests wait for the answers before them tenants        who sends them, with weights; a session has one slo
-    its own objectives; null: those of the scenario
+                   name
+    correlation    rank correlation (Spearman) of prompt and output lengths; 0: independent
+    max_tokens     what each client asks for [token], as in the other sources
+    priority       of all its requests, lower is served first
+    shared_prefix  system prompts of this class alone
+    session        its arrivals are those of sessions, whose later requests wait for the answers before them
+    tenants        who sends them, with weights; a session has one
+    slo            its own objectives; null: those of the scenario
     """
 
     model_config = ConfigDict(
