@@ -44,7 +44,7 @@ def test_every_field_of_the_scenario_is_in_the_form_once():
     top = {n.partition(".")[0] for n in names}
     assert top == set(Scenario.model_fields) - {"schema_version"}
     deployment = {n.split(".")[2] for n in names if n.startswith("deployments.0.")}
-    from simulator.scenario import Deployment
+    from simulator.cluster.deployment import Deployment
 
     assert deployment == set(Deployment.model_fields)
     assert {f.panel for f in found} == set(PANELS)

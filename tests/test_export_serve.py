@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from simulator.catalog import data_folder, find_model, hub_id, load_models, load_serve_flags
+from simulator.cluster.deployment import Deployment
 from simulator.command.app import app
 from simulator.engine.api_server import ApiServerConfig
 from simulator.engine.config import EngineConfig, resolve
@@ -18,7 +19,7 @@ from simulator.errors import ServelabError
 from simulator.export.from_vllm_serve import given_flags, scenario_from_serve
 from simulator.export.vllm_serve import flag_of, serve_arguments, serve_command
 from simulator.run.resolved import resolve_deployment
-from simulator.scenario import Deployment, Scenario
+from simulator.scenario import Scenario
 
 MODEL = "Qwen/Qwen3-8B"
 

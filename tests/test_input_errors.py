@@ -10,9 +10,10 @@ import time
 import pytest
 import yaml
 
+from simulator.core.yaml_text import overridden
 from simulator.errors import ServelabError
 from simulator.results.result import Result
-from simulator.scenario import Scenario, overridden
+from simulator.scenario import Scenario
 from simulator.simulation import simulate
 from tests.systems import scenario, table
 

@@ -8,10 +8,11 @@ import numpy as np
 
 from calibration.measure.measured import MeasuredRun
 from simulator.catalog.profile import Profile
+from simulator.cluster.deployment import Deployment
 from simulator.engine.profiled import ProfileStepTime
 from simulator.errors import ServelabError
 from simulator.results.result import Result
-from simulator.scenario import Deployment, Scenario
+from simulator.scenario import Scenario
 from simulator.simulation import simulate
 from simulator.workload import RequestTable
 from simulator.workload.table import OWN_STREAM

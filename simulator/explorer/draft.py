@@ -12,12 +12,13 @@ from typing import Any
 import yaml
 
 from simulator.catalog import examples_folder
+from simulator.core.yaml_text import read_yaml
 from simulator.errors import ServelabError, nearest
 from simulator.explorer.checks import no_files
 from simulator.explorer.form import Field
 from simulator.explorer.starters import STARTERS
 from simulator.explorer.text import mapping_of
-from simulator.scenario import Scenario, read_yaml
+from simulator.scenario import Scenario
 
 TOGETHER_S = 1.0  # edits of one field within so long are one step of undo: a slider that is dragged
 MOST_STEPS = 200

@@ -5,8 +5,8 @@ from typing import Any
 
 import yaml
 
+from simulator.core.yaml_text import read_yaml, yaml_value
 from simulator.errors import ServelabError
-from simulator.scenario import read_yaml, yaml_value
 
 MOST_BYTES = 1_000_000
 MOST_ALIASES = 50  # aliases of aliases make a small file a huge scenario

@@ -9,10 +9,10 @@ to vLLM. `simulator.export.from_vllm_serve` is the way back.
 import shlex
 
 from simulator.catalog import ModelSpec, hub_id
+from simulator.cluster.deployment import Deployment
 from simulator.engine.api_server import ApiServerConfig
 from simulator.engine.flags import EngineConfig
 from simulator.errors import ServelabError
-from simulator.scenario import Deployment
 
 IN_FLIGHT = "fp8"  # the quantization that vLLM makes itself, of weights that have none
 

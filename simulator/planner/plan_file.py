@@ -6,10 +6,12 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from simulator.core.faults import explain
+from simulator.core.yaml_text import overridden
 from simulator.errors import ServelabError
 from simulator.planner.designs import Claim
 from simulator.planner.worlds import Uncertainty
-from simulator.scenario import Scenario, explain, overridden
+from simulator.scenario import Scenario, known_fields
 
 
 class PlanFile(BaseModel):
@@ -41,7 +43,7 @@ class PlanFile(BaseModel):
         try:
             found = cls.model_validate(mapping)
         except ValidationError as problem:
-            raise ServelabError("\n".join(explain(problem, mapping))) from None
+            raise ServelabError("\n".join(explain(problem, mapping, known_fields))) from None
         if isinstance(found.scenario, str):
             return found, Scenario.load(path.parent / found.scenario, overrides)
         inline: dict[str, Any] = found.scenario

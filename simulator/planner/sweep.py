@@ -7,11 +7,12 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from simulator.core.yaml_text import overridden
 from simulator.errors import ServelabError, nearest
 from simulator.planner.evaluate import job
 from simulator.planner.runs import Runs
 from simulator.planner.traffic import times
-from simulator.scenario import Scenario, overridden
+from simulator.scenario import Scenario
 
 SHORT = {
     "gpu": "deployments.0.gpu",

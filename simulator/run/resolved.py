@@ -9,6 +9,7 @@ import numpy as np
 from simulator.catalog import GpuSpec, ModelSpec
 from simulator.catalog.profile import Profile
 from simulator.cluster.clients import Clients
+from simulator.cluster.deployment import Deployment
 from simulator.cluster.replicas import Replicas
 from simulator.engine.api_server import ApiServerConfig
 from simulator.engine.build import POLICIES, config_record, request_records
@@ -19,7 +20,7 @@ from simulator.engine.state import CONTINUOUS, KEYED, WHOLE, allocate
 from simulator.engine.step_time import StepTime, Work, build_step_time, work
 from simulator.engine.uncached import StepSeconds
 from simulator.errors import ServelabError
-from simulator.scenario import Deployment, Scenario
+from simulator.scenario import Scenario
 from simulator.workload import RequestTable
 
 Steps = Literal["off", "sampled", "full"]
