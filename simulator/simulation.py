@@ -14,7 +14,7 @@ from simulator.pricing.price_table import own_rows
 from simulator.results.result import Result
 from simulator.run.notes import assumed, facts, notes_of, stretched
 from simulator.run.resolved import QueueKey, Steps, build_replicas, resolve_deployment
-from simulator.run.surroundings import Platform, plain, pods_at_most, watches_all
+from simulator.run.surroundings import Surroundings, plain, pods_at_most, watches_all
 from simulator.run.tabulate import tabulate
 from simulator.scenario import Scenario
 from simulator.workload import RequestTable, generate
@@ -64,15 +64,15 @@ def simulate(
     )
     router = make_router(scenario.router, len(fleets), named_rng(root, "router"))
     choices = _fixed(scenario, fleets, router, table) if method != "simpy" else None
-    platform = None
+    around = None
     if choices is not None:
         used, stopped_at = "compiled", in_one_pass(fleets, choices, table.arrival_s, progress)
     elif method != "simpy" and _least_alone(scenario, fleets, table):
         used, stopped_at = "compiled", routed_in_one_pass(fleets, table.arrival_s, progress)
     else:
-        platform = Platform(scenario, found, fleets, router, table, root, progress)
-        used, stopped_at = "simpy", platform.run()
-    tables, itl = tabulate(fleets, found, table, stopped_at, platform)
+        around = Surroundings(scenario, found, fleets, router, table, root, progress)
+        used, stopped_at = "simpy", around.run()
+    tables, itl = tabulate(fleets, found, table, stopped_at, around)
     unsent = 0 if stopped_at is not None else len(table) - len(tables["requests"]["state"])
     meta = {
         "scenario": scenario.to_mapping(),
@@ -94,7 +94,7 @@ def simulate(
         "tenants": list(table.tenants),
         "deployments": [facts(r, step_seconds) for r in found],
         "stages": stages_of(scenario),
-        "fragmentation": platform.supply.fragmentation() if platform and platform.supply else None,
+        "fragmentation": around.supply.fragmentation() if around and around.supply else None,
     }
     return Result.from_columns(meta, tables, *itl)
 

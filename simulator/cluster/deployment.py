@@ -8,8 +8,8 @@ from simulator.catalog import GpuSpec, ModelSpec, find_gpu, find_model
 from simulator.cluster.autoscaler import AutoscalerConfig
 from simulator.cluster.autoscaler.none import NoneConfig
 from simulator.cluster.cold_start import PodConfig
-from simulator.cluster.pods import RolloutConfig
 from simulator.cluster.reclaim import ReclaimConfig
+from simulator.cluster.rollout import RolloutConfig
 from simulator.cluster.scaling import MetricsConfig
 from simulator.engine.api_server import ApiServerConfig
 from simulator.engine.config import EngineConfig

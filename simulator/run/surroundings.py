@@ -13,6 +13,7 @@ from simulator.cluster.course import Course, Progress
 from simulator.cluster.fleets import Fleets
 from simulator.cluster.gateway import Gateway
 from simulator.cluster.nodes import Pod
+from simulator.cluster.pod_terms import PodNews, PodTerms, PodWorld
 from simulator.cluster.pods import Pods
 from simulator.cluster.replicas import Replicas
 from simulator.cluster.router import Router
@@ -61,7 +62,7 @@ def watches_all(scenario: Scenario) -> bool:
     return bool(scenario.path) or held or any(watches(a) for a in scenario.admission)
 
 
-class Platform:
+class Surroundings:
     """One run of ``scenario`` over ``fleets``."""
 
     def __init__(
@@ -118,37 +119,18 @@ class Platform:
         for i, (r, part) in enumerate(zip(found, self._fleets.parts, strict=True)):
             d, first = r.config, self._fleets.first[i]
             e = r.settings
-            template = Pod(
-                -1,
-                d.name,
-                -1,
-                r.gpu.name,
-                e.tensor_parallel_size,
-                e.pipeline_parallel_size * d.data_parallel_size,
-                d.priority,
-                d.across_nodes,
-            )
+            ranks = e.pipeline_parallel_size * d.data_parallel_size
+            template = Pod(-1, d.name, -1, r.gpu.name, e.tensor_parallel_size, ranks, d.priority, d.across_nodes)
             if self.supply is not None:
                 self.supply.check(template)
             weights = d.pod.weights_bytes
             if weights is None:
                 weights = r.settings.capacity.weight_bytes * r.gpus
-            pods = Pods(
-                d.name,
-                part,
-                template,
-                d.pod,
-                float(weights),
-                self.course,
-                self.supply,
-                numbers,
-                partial(self._opened, first),
-                self._noticed,
-                self.note,
-                self._give_way,
-                d.reclaim if self._scenario.prices.spot else None,
-                named_rng(root, f"reclaim {d.name}"),
-            )
+            reclaim = d.reclaim if self._scenario.prices.spot else None
+            terms = PodTerms(d.name, part, template, d.pod, float(weights), reclaim)
+            world = PodWorld(self.course, self.supply, numbers, named_rng(root, f"reclaim {d.name}"))
+            news = PodNews(partial(self._opened, first), self._noticed, self.note, self._give_way)
+            pods = Pods(terms, world, news)
             self.pods.append(pods)
             kinds = {k for k, pods_of in self.gateway.serves.items() if np.isin(first, pods_of)}
             held = partial(self._held, kinds)
@@ -175,7 +157,7 @@ class Platform:
         if stopped_at is None:
             self._give_up()
         for pods in self.pods:
-            pods.close()
+            pods.lives.close()
         return stopped_at
 
     def _give_up(self) -> None:

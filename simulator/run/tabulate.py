@@ -6,24 +6,28 @@ from typing import Any
 import numpy as np
 
 from simulator.cluster.fleets import Fleets
-from simulator.cluster.pods import COUNTERS
+from simulator.cluster.pod_terms import COUNTERS
 from simulator.cluster.replicas import Replicas
 from simulator.engine.step_time import weight_bytes
 from simulator.records import tables as records
 from simulator.records.tables import State
 from simulator.run.resolved import Resolved
-from simulator.run.surroundings import Platform
+from simulator.run.surroundings import Surroundings
 from simulator.workload import RequestTable
 
 Columns = dict[str, np.ndarray]
 
 
 def tabulate(
-    fleets: Fleets, found: Sequence[Resolved], table: RequestTable, stopped_at: float | None, platform: Platform | None
+    fleets: Fleets,
+    found: Sequence[Resolved],
+    table: RequestTable,
+    stopped_at: float | None,
+    around: Surroundings | None,
 ) -> tuple[dict[str, Columns], tuple[np.ndarray, np.ndarray]]:
     """All tables of a run by name, and the histogram of inter-token latencies."""
     parts = fleets.parts
-    requests = _requests(fleets, table, stopped_at, platform)
+    requests = _requests(fleets, table, stopped_at, around)
     ends = [requests["end_s"], requests["arrival_s"]]
     end = max((float(np.nanmax(e)) for e in ends if len(e) and not np.isnan(e).all()), default=0.0)
     end = end if stopped_at is None else stopped_at
@@ -35,18 +39,18 @@ def tabulate(
         "timeline": _stack([p.timeline(i) for i, p in enumerate(parts)]),
         "instances": _stack(
             [
-                _fixed_instances(p, i, r, end) if platform is None else _instances(platform, i, r, end)
+                _fixed_instances(p, i, r, end) if around is None else _instances(around, i, r, end)
                 for i, (p, r) in enumerate(zip(parts, found, strict=True))
             ]
         ),
         "events": _stack([_starts(p, i) for i, p in enumerate(parts)]),
     }
-    if platform is not None:
-        tables |= _platform_tables(platform, end)
+    if around is not None:
+        tables |= _around_tables(around, end)
     return tables, (np.concatenate([v for v, _ in itl]), np.concatenate([c for _, c in itl]))
 
 
-def _requests(fleets: Fleets, table: RequestTable, stopped_at: float | None, platform: Platform | None) -> Columns:
+def _requests(fleets: Fleets, table: RequestTable, stopped_at: float | None, around: Surroundings | None) -> Columns:
     requests = fleets.parts[0].requests(0)
     for i, part in enumerate(fleets.parts[1:], 1):
         here = part.fleet.requests["replica"] >= 0
@@ -55,10 +59,10 @@ def _requests(fleets: Fleets, table: RequestTable, stopped_at: float | None, pla
     for name in ("max_tokens", "priority", "traffic_class", "tenant", "session"):
         requests[name][:] = getattr(table, name)
     came = requests["replica"] >= 0
-    if platform is not None:
-        _as_clients_saw_it(requests, table, platform)
-        came = ~np.isnan(platform.course.sent_s)
-        came &= (requests["state"] > 0) | (requests["replica"] >= 0) | (requests["arrival_s"] <= platform.course.now)
+    if around is not None:
+        _as_clients_saw_it(requests, table, around)
+        came = ~np.isnan(around.course.sent_s)
+        came &= (requests["state"] > 0) | (requests["replica"] >= 0) | (requests["arrival_s"] <= around.course.now)
         if table.reacts:
             came &= (requests["replica"] >= 0) | (requests["state"] > 0)
     if stopped_at is not None or table.reacts:
@@ -68,9 +72,9 @@ def _requests(fleets: Fleets, table: RequestTable, stopped_at: float | None, pla
     return requests
 
 
-def _as_clients_saw_it(requests: Columns, table: RequestTable, platform: Platform) -> None:
+def _as_clients_saw_it(requests: Columns, table: RequestTable, around: Surroundings) -> None:
     """Arrival, first token and end where the client is, not where the LLM is."""
-    course, network = platform.course, platform.network
+    course, network = around.course, around.network
     never = requests["replica"] < 0
     for name in ("llm_arrival_s", "llm_first_token_s", "llm_end_s", "engine_s", "scheduled_s", "first_token_s"):
         requests[name][never] = np.nan
@@ -93,20 +97,20 @@ def _as_clients_saw_it(requests: Columns, table: RequestTable, platform: Platfor
         requests["first_token_s"][~done] = np.nan
 
 
-def _platform_tables(platform: Platform, end_s: float) -> dict[str, Columns]:
+def _around_tables(around: Surroundings, end_s: float) -> dict[str, Columns]:
     tables: dict[str, Columns] = {}
-    tables["events"] = _rows("events", ("time_s", "kind", "deployment", "replica", "detail"), platform.events)
-    log = platform.network.log if platform.network else []
+    tables["events"] = _rows("events", ("time_s", "kind", "deployment", "replica", "detail"), around.events)
+    log = around.network.log if around.network else []
     names = ("request_id", "stage", "attempt", "queued_s", "start_s", "end_s", "outcome")
     tables["stages"] = _rows("stages", names, log)
     starts = [
         (pod, i, slot, phase, start, min(end, end_s), node)
-        for i, pods in enumerate(platform.pods)
-        for pod, slot, phase, start, end, node in pods.log
+        for i, pods in enumerate(around.pods)
+        for pod, slot, phase, start, end, node in pods.lives.log
         if start <= end_s
     ]
     tables["starts"] = _rows("starts", ("pod", "deployment", "replica", "phase", "start_s", "end_s", "node"), starts)
-    supply = platform.supply
+    supply = around.supply
     if supply is not None:
         supply.settle(end_s)
         tables["nodes"] = _rows(
@@ -167,8 +171,8 @@ def _fixed_instances(part: Replicas, deployment: int, r: Resolved, end_s: float)
     return out
 
 
-def _instances(platform: Platform, deployment: int, r: Resolved, end_s: float) -> Columns:
-    found = [row for row in platform.pods[deployment].instances(end_s) if row[1] <= end_s]
+def _instances(around: Surroundings, deployment: int, r: Resolved, end_s: float) -> Columns:
+    found = [row for row in around.pods[deployment].lives.instances(end_s) if row[1] <= end_s]
     out = _empty_instances(len(found), deployment, r)
     for i, (life, held_s, to_s, counted) in enumerate(found):
         _work(out, i, r, counted)
