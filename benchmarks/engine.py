@@ -144,7 +144,7 @@ def measure(name: str, requests: int | None = None) -> dict[str, Any]:
 
 def first_output_s() -> float:
     """Time from the command to its first output on a small run [s], compiled before."""
-    code = "from simulator.cli import app; app()"
+    code = "from simulator.command.app import app; app()"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "small.yaml")
         path.write_text(scenario_of({}, {}, 1, 1000).to_yaml())

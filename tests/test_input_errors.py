@@ -163,7 +163,7 @@ def test_ctrl_c_keeps_what_was_reached(tmp_path, router):
     # lightly loaded: hundreds of batches a request, minutes in all
     mapping["workload"] |= {"requests": 1_000_000, "rate_rps": 0.2, "output_tokens": {"kind": "fixed", "tokens": 300}}
     (tmp_path / "long.yaml").write_text(yaml.safe_dump(mapping))
-    code = "from simulator.cli import app; app()"
+    code = "from simulator.command.app import app; app()"
     command = [sys.executable, "-c", code, "run", str(tmp_path / "long.yaml"), "--out", str(tmp_path / "out")]
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "200"}

@@ -301,7 +301,8 @@ def test_words_of_the_command():
 
 
 def test_the_commands_for_logs_and_metrics(tmp_path):
-    from calibration.commands.typer_commands import fit_log, validate
+    from calibration.commands.fit_log import fit_log
+    from calibration.commands.validate import validate
 
     app = typer.Typer()
     app.command("fit-log")(fit_log)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from calibration.judge.report import verdict
+from calibration.measure.http_client import Loads, measure, plan
 from calibration.measure.measurements import lines
 from calibration.measure.runner import interpreters, run_campaign, write_plan
 from calibration.profiles.calibrate import calibrate_folder
@@ -96,40 +98,49 @@ def gpu_of(folder: Path, said: str | None) -> str | GpuSpec:
     raise ServelabError(f"the driver calls the GPU {driver!r}, which is not in the catalog: name it with --gpu")
 
 
-def measure_and_fit(
-    *,
-    model: str,
-    out: Path,
-    engine_args: list[str],
-    budget: str,
-    python: Path | None,
-    gpu: str | None,
-    name: str,
-    prompt: float,
-    output: float,
-    seed: int,
-    fit_only: bool,
-    url: str | None = None,
-    served: str | None = None,
-    concurrency: int = 16,
-    longest: int = 2048,
-) -> int:
-    """See `calibration.commands.typer_commands.calibrate`; returns the exit code."""
+@dataclass(frozen=True)
+class Asked:
+    """What to measure and where the rows go; ``python`` runs vLLM, ``gpu`` is a catalog name, None: the driver's."""
+
+    model: str
+    out: Path
+    name: str
+    engine_args: list[str]
+    budget_s: float
+    loads: Loads
+    python: Path | None = None
+    gpu: str | None = None
+
+    @property
+    def model_path(self) -> str:
+        """The model as the campaign's folder names it: the folder's own path, or the name."""
+        folder = Path(self.model)
+        return str(folder.resolve()) if folder.is_dir() else self.model
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server: at most ``concurrency`` sequences, prompt and answer of at most ``longest`` tokens together."""
+
+    url: str
+    served: str
+    concurrency: int = 16
+    longest: int = 2048
+
+
+def measure_and_fit(asked: Asked, server: Server | None, fit_only: bool) -> int:
+    """See `calibration.commands.calibrate.calibrate`; returns the exit code."""
     said = Console(highlight=False, soft_wrap=True)
     code = 0
-    if not fit_only and url is not None:
-        code = _measure_http(
-            url, served or model, model, out, engine_args, seconds(budget), concurrency, longest, prompt, output, seed
-        )
-    elif not fit_only:
-        code = _measure(model, out, engine_args, seconds(budget), python, prompt, output, seed)
+    if not fit_only:
+        code = _measure(asked) if server is None else _measure_http(asked, server)
     if code:
         if code == STOPPED:
-            said.print(f"stopped; what was measured is in {out}, the same command goes on", markup=False)
+            said.print(f"stopped; what was measured is in {asked.out}, the same command goes on", markup=False)
             return STOPPED
         if code:
-            said.print(f"the engine died (worker.log in {out} says why); fitting what was measured", markup=False)
-    done = calibrate_folder(out, name, gpu_of(out, gpu), _catalog_name(model))
+            said.print(f"the engine died (worker.log in {asked.out} says why); fitting what was measured", markup=False)
+    done = calibrate_folder(asked.out, asked.name, gpu_of(asked.out, asked.gpu), _catalog_name(asked.model))
     said.print(
         f"{done.profile.name}: {done.fit.design.name}, held-out error of batches {done.fit.score:.1%}", markup=False
     )
@@ -147,26 +158,18 @@ def _catalog_name(model: str) -> str | None:
     return find_model(model).name
 
 
-def _measure(
-    model: str,
-    out: Path,
-    engine_args: list[str],
-    budget_s: float,
-    python: Path | None,
-    prompt: float,
-    output: float,
-    seed: int,
-) -> int:
-    python = python or next((p for p in interpreters() if p.exists()), Path("python3"))
-    folder = Path(model)
+def _measure(asked: Asked) -> int:
+    python = asked.python or next((p for p in interpreters() if p.exists()), Path("python3"))
+    loads = asked.loads
+    load_s = LOAD_SHARE * asked.budget_s / LOADS
     plan = {
-        "model": str(folder.resolve()) if folder.is_dir() else model,
-        "engine_args": key_values(engine_args),
-        "seed": seed,
-        "fit_s": BATCH_SHARE * budget_s,
-        "campaign": {"prompt": prompt, "output": output, "load_s": LOAD_SHARE * budget_s / LOADS, "seed": seed},
+        "model": asked.model_path,
+        "engine_args": key_values(asked.engine_args),
+        "seed": loads.seed,
+        "fit_s": BATCH_SHARE * asked.budget_s,
+        "campaign": {"prompt": loads.prompt, "output": loads.output, "load_s": load_s, "seed": loads.seed},
     }
-    write_plan(out, plan)
+    write_plan(asked.out, plan)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(24),
@@ -178,7 +181,7 @@ def _measure(
         task = bar.add_task("starting vLLM", total=1, left="")
 
         def told(done: int, all_: int, elapsed: float) -> None:
-            left = f"about {max(0.0, budget_s - elapsed):.0f} s left of the budget" if all_ else ""
+            left = f"about {max(0.0, asked.budget_s - elapsed):.0f} s left of the budget" if all_ else ""
             bar.update(
                 task,
                 completed=done,
@@ -187,33 +190,19 @@ def _measure(
                 description="measuring" if all_ else "starting vLLM",
             )
 
-        return run_campaign(out, python, told)
+        return run_campaign(asked.out, python, told)
 
 
-def _measure_http(
-    url: str,
-    served: str,
-    model: str,
-    out: Path,
-    engine_args: list[str],
-    budget_s: float,
-    concurrency: int,
-    longest: int,
-    prompt: float,
-    output: float,
-    seed: int,
-) -> int:
+def _measure_http(asked: Asked, server: Server) -> int:
     """Measure a running server; its flags are what the user says, for nothing tells them over HTTP."""
-    from calibration.measure.http_client import measure, plan
-
-    folder = Path(model)
-    spec = read_config(folder) if (folder / "config.json").is_file() else find_model(model)
-    asked = plan(served, url, concurrency, longest, spec.vocab_size, LOAD_SHARE * budget_s / 7, prompt, output, seed)
-    flags = key_values(engine_args)
+    folder, out = Path(asked.model), asked.out
+    spec = read_config(folder) if (folder / "config.json").is_file() else find_model(asked.model)
+    load_s = LOAD_SHARE * asked.budget_s / 7
+    most = (server.concurrency, server.longest)
+    planned = plan(server.served, server.url, *most, spec.vocab_size, load_s, asked.loads)
+    flags = key_values(asked.engine_args)
     if not (out / "plan.json").exists():
         out.mkdir(parents=True, exist_ok=True)
-        (out / "plan.json").write_text(
-            json.dumps(asked | {"model": str(folder.resolve()) if folder.is_dir() else model, "served": served})
-        )
+        (out / "plan.json").write_text(json.dumps(planned | {"model": asked.model_path, "served": server.served}))
         (out / "flags.json").write_text(json.dumps(flags))
     return measure(out)

@@ -9,6 +9,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,18 +66,20 @@ class Server:
                     yield [], cached
 
 
+@dataclass(frozen=True)
+class Loads:
+    """The load tests of a campaign: mean prompt and output [token], and the seed of everything drawn."""
+
+    prompt: float
+    output: float
+    seed: int
+
+
 def plan(
-    model: str,
-    url: str,
-    concurrency: int,
-    longest: int,
-    vocabulary: int,
-    load_s: float,
-    prompt: float,
-    output: float,
-    seed: int,
+    model: str, url: str, concurrency: int, longest: int, vocabulary: int, load_s: float, loads: Loads
 ) -> dict[str, Any]:
     """A campaign over HTTP: up to ``concurrency`` sequences and contexts up to ``longest`` [token], then loads."""
+    prompt, output, seed = loads.prompt, loads.output, loads.seed
     base = mix(2000, min(prompt, longest / 4), min(output, longest / 4), longest, seed + 1)
     budget = min(2048, longest // 2)
     runs = batches(concurrency + 1, budget, longest, concurrency * longest, seed=seed)

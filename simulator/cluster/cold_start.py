@@ -86,7 +86,7 @@ def chain(
 
     >>> pod = PodConfig(image_bytes=20e9, image_pull_bytes=10e9, pull_bytes_per_s=1e8, extract_bytes_per_s=2e8,
     ...     weights_bytes_per_s=1e9, container_s=1, engine_init_s=10, compile_s=16, readiness_s=5)
-    >>> [(name, s) for name, s in chain(pod, 16e9) if s]
+    >>> [(name, s) for name, s in chain(pod, 16e9) if s]  # doctest: +NORMALIZE_WHITESPACE
     [('image_pull', 100.0), ('image_extract', 100.0), ('container', 1.0), ('weights', 16.0), ('engine_init', 10.0),
     ('compile', 16.0), ('readiness', 5.0)]
     >>> sum(s for _, s in chain(pod, 16e9, has_image=True))

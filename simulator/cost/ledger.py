@@ -14,6 +14,8 @@ Busy time is that of steps, in the window in which they ended; GPU time per toke
 of the run. Machines of one kind of GPU and one owner (a deployment, or all node pools) are one account.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
@@ -61,41 +63,35 @@ def _account(use: "_Use", owner: str, kind: str, rented: list[Rental], edges: np
     sources = "; ".join(dict.fromkeys(r.source for r in rented))
     as_of = min((r.as_of for r in rented if r.as_of), default="")
     unit = "slice-hour" if ":" in kind else "GPU-hour"
+    with np.errstate(divide="ignore", invalid="ignore"):
+        price = np.where(slots > 0, usd / slots, 0.0)
+    account = _Account(edges, price, unit, sources, as_of)
     out, left = [], slots.copy()
     for name, spent in use.of(owner, kind):
         hours = np.minimum(spent / 3600, left)
         left = left - hours
-        out += _lines(*name, hours, slots, usd, edges, unit, sources, as_of)
-    return out + _lines(owner or f"nodes {kind}", "headroom", left, slots, usd, edges, unit, sources, as_of)
+        out += account.lines(*name, hours)
+    return out + account.lines(owner or f"nodes {kind}", "headroom", left)
 
 
-def _lines(
-    owner: str,
-    item: str,
-    hours: np.ndarray,
-    slots: np.ndarray,
-    usd: np.ndarray,
-    edges: np.ndarray,
-    unit: str,
-    source: str,
-    as_of: str,
-) -> list[Line]:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        price = np.where(slots > 0, usd / slots, 0.0)
-    return [
-        Line(
-            float(edges[i]),
-            owner,
-            item,
-            float(hours[i]),
-            unit,
-            float(price[i]),
-            float(hours[i] * price[i]),
-            source,
-            as_of,
-        )
-        for i in np.flatnonzero(hours > 1e-12)
-    ]
+@dataclass(frozen=True)
+class _Account:
+    """What an hour of a GPU costs in each window, and where that is from."""
+
+    edges: np.ndarray
+    usd_per_hour: np.ndarray
+    unit: str
+    source: str
+    as_of: str
+
+    def lines(self, owner: str, item: str, hours: np.ndarray) -> list[Line]:
+        """A line for each window in which ``owner`` had any."""
+        out = []
+        for i in np.flatnonzero(hours > 1e-12):
+            price, spent = float(self.usd_per_hour[i]), float(hours[i])
+            usd = float(hours[i] * self.usd_per_hour[i])
+            out.append(Line(float(self.edges[i]), owner, item, spent, self.unit, price, usd, self.source, self.as_of))
+        return out
 
 
 class _Use:

@@ -8,7 +8,7 @@ and least time); a provider without an entry, and a price of your own, is counte
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -73,9 +73,9 @@ def rentals(result: Result, prices: PricesConfig, table: pd.DataFrame | None = N
     listed = price_list(result.meta.get("price_rows")) if table is None else table
     end_s = horizon_s(result)
     if len(result.nodes) or pools_of(result):
-        found = list(_of_nodes(result, listed, own, prices, end_s))
+        found = list(_of_nodes(result, own, _Terms(prices, listed, end_s)))
     else:
-        found = list(_of_pods(result, listed, own, prices, end_s))
+        found = list(_of_pods(result, own, _Terms(prices, listed, end_s)))
     return [_as_counted(r, end_s) for r in found if r.end_s > r.start_s]
 
 
@@ -99,9 +99,17 @@ def _as_counted(r: Rental, end_s: float) -> Rental:
     return replace(r, end_s=r.start_s + counted(r.start_s, r.end_s, rule[0], rule[1]))
 
 
-def _of_pods(
-    result: Result, listed: pd.DataFrame, own: dict[str, float], prices: PricesConfig, end_s: float
-) -> Iterator[Rental]:
+@dataclass(frozen=True)
+class _Terms:
+    """What machines are bought on: prices, the price list, and the end of the run [s]."""
+
+    prices: PricesConfig
+    listed: pd.DataFrame
+    end_s: float
+
+
+def _of_pods(result: Result, own: dict[str, float], terms: _Terms) -> Iterator[Rental]:
+    prices = terms.prices
     keys = list(result.instances[["deployment", "gpu", "gpus"]].drop_duplicates().itertuples(index=False, name=None))
     if prices.committed:  # paid for by a deployment that never had a pod too
         had = {int(deployment) for deployment, _, _ in keys}
@@ -111,30 +119,25 @@ def _of_pods(
         name = deployment_name(result, int(deployment))
         open_s = sorted(_intervals(result, int(deployment), gpu, int(gpus)))
         if gpu in own:
-            made = [(place, a, b) for place, (a, b) in zip(places(open_s), open_s, strict=True)]
-            yield from _owned(name, f"{name}: {gpu}", gpu, int(gpus), int(gpus), own[gpu], made, prices, end_s)
+            yield from _owned(_Machine(name, name, gpu, int(gpus)), int(gpus), own[gpu], open_s)
             continue
-        choices = units(offers(listed, gpu, prices), int(gpus))
+        choices = units(offers(terms.listed, gpu, prices), int(gpus))
         plan = cheapest(choices, peak(open_s))
         first = 0
         when = list(zip(plan, stretches(plan, open_s), strict=True))
         for unit, spans in when:
             for machine in range(unit.machines):
-                slots = unit.slots * int(gpus) / unit.machines
-                slots = max(slots, unit.offer.gpu_count)
-                yield from _bought(
-                    name, f"{name}: ", gpu, slots, unit.offer, first + machine, spans, prices, listed, end_s
-                )
+                slots = max(unit.slots * int(gpus) / unit.machines, unit.offer.gpu_count)
+                yield from _bought(_Machine(name, name, gpu, slots), unit.offer, first + machine, spans, terms)
             first += unit.machines
         if first < prices.committed:
             offer = (plan or cheapest(choices, 1))[-1].offer
             for place in range(first, prices.committed):
-                yield from _bought(name, f"{name}: ", gpu, offer.gpu_count, offer, place, [], prices, listed, end_s)
+                yield from _bought(_Machine(name, name, gpu, offer.gpu_count), offer, place, [], terms)
 
 
-def _of_nodes(
-    result: Result, listed: pd.DataFrame, own: dict[str, float], prices: PricesConfig, end_s: float
-) -> Iterator[Rental]:
+def _of_nodes(result: Result, own: dict[str, float], terms: _Terms) -> Iterator[Rental]:
+    prices = terms.prices
     found = list(result.nodes.groupby(["pool", "gpu", "gpus"], sort=False))
     if prices.committed:  # paid for by a pool that never had a node too
         had = set(result.nodes["pool"])
@@ -145,69 +148,64 @@ def _of_nodes(
         rows = rows.sort_values("start_s")
         open_s = list(zip(rows["start_s"].tolist(), rows["end_s"].tolist(), strict=True))
         name = f"nodes {pool}"
-        numbered = list(zip(places(open_s), open_s, strict=True))
+        machine = _Machine(name, name, str(gpu), float(str(slots)))
         if card in own:
-            made = [(place, a, b) for place, (a, b) in numbered]
-            yield from _owned(
-                name, f"{name}: {card}", str(gpu), float(str(slots)), gpus, own[card], made, prices, end_s
-            )
+            yield from _owned(machine, gpus, own[card], open_s)
             continue
-        unit = min(units(offers(listed, card, prices), gpus), key=lambda u: u.usd_per_hour)
+        numbered = list(zip(places(open_s), open_s, strict=True))
+        unit = min(units(offers(terms.listed, card, prices), gpus), key=lambda u: u.usd_per_hour)
         most = max((place for place, _ in numbered), default=-1) + 1
+        part = replace(machine, slots=machine.slots / unit.machines)
         for number in range(max(most, -(-prices.committed // unit.machines))):
             spans = [span for place, span in numbered if place == number]
-            for machine in range(unit.machines):
-                yield from _bought(
-                    name,
-                    f"{name}: ",
-                    str(gpu),
-                    float(str(slots)) / unit.machines,
-                    unit.offer,
-                    number * unit.machines + machine,
-                    spans,
-                    prices,
-                    listed,
-                    end_s,
-                )
+            for k in range(unit.machines):
+                yield from _bought(part, unit.offer, number * unit.machines + k, spans, terms)
 
 
-def _owned(
-    owner: str,
-    what: str,
-    kind: str,
-    slots: float,
-    gpus: int,
-    usd: float,
-    made: list[tuple[int, float, float]],
-    prices: PricesConfig,
-    end_s: float,
-) -> Iterator[Rental]:
-    """At a price of the user's own, by GPU-hours."""
-    card = kind.partition(":")[0]
-    source = f"your own price, prices.usd_per_gpu_hour.{card}"
-    for _, start_s, stop_s in made:
-        yield Rental(owner, what, kind, slots, start_s, stop_s, "GPU-hour", gpus, usd, source, "", "your own price")
+@dataclass(frozen=True)
+class _Machine:
+    """A machine of somebody: ``owner`` and ``name`` as bills have them, the kind of GPU and how many pods may hold."""
+
+    owner: str
+    name: str
+    kind: str
+    slots: float
+
+    @property
+    def card(self) -> str:
+        return self.kind.partition(":")[0]
 
 
-def _bought(
-    owner: str,
-    prefix: str,
-    kind: str,
-    slots: float,
-    offer: Offer,
-    place: int,
-    spans: list[Interval],
-    prices: PricesConfig,
-    listed: pd.DataFrame,
-    end_s: float,
-) -> Iterator[Rental]:
-    """The machine at ``place`` of its owner, bought as the tranche of that place says."""
-    tranche = prices.tranche(place)
-    usd, how, source, as_of = _price(offer, tranche, prices, listed)
-    what = f"{prefix}{offer}, {how}"
-    for start_s, stop_s in [(0.0, end_s)] if tranche.purchase == "committed" else spans:
+def _owned(m: _Machine, gpus: int, usd: float, made: Sequence[Interval]) -> Iterator[Rental]:
+    """``gpus`` GPUs at a price of the user's own, by GPU-hours."""
+    source = f"your own price, prices.usd_per_gpu_hour.{m.card}"
+    what = f"{m.name}: {m.card}"
+    for start_s, stop_s in made:
         yield Rental(
-            owner, what, kind, slots, start_s, stop_s, "instance-hour", 1.0, usd, source, as_of, how, offer.provider
+            m.owner, what, m.kind, m.slots, start_s, stop_s, "GPU-hour", gpus, usd, source, "", "your own price"
+        )
+
+
+def _bought(m: _Machine, offer: Offer, place: int, spans: Sequence[Interval], terms: _Terms) -> Iterator[Rental]:
+    """The machine at ``place`` of its owner, bought as the tranche of that place says."""
+    tranche = terms.prices.tranche(place)
+    usd, how, source, as_of = _price(offer, tranche, terms.prices, terms.listed)
+    what = f"{m.name}: {offer}, {how}"
+    for start_s, stop_s in [(0.0, terms.end_s)] if tranche.purchase == "committed" else spans:
+        yield Rental(
+            m.owner,
+            what,
+            m.kind,
+            m.slots,
+            start_s,
+            stop_s,
+            "instance-hour",
+            1.0,
+            usd,
+            source,
+            as_of,
+            how,
+            offer.provider,
         )
 
 

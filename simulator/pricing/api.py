@@ -75,8 +75,9 @@ def break_even(
     50.0
     >>> break_even(lambda volume: 3.0 * volume, 2.0, 1000.0) is None
     True
-    >>> round(break_even(lambda volume: 10.0 if volume <= 9.99 else 20.0, 2.0, 100.0), 5)  # 20 are dearer from 9.99 to
-    10 only 10.0
+    >>> dear = lambda volume: 10.0 if volume <= 9.99 else 20.0  # dearer from 9.99 to 10 only
+    >>> round(break_even(dear, 2.0, 100.0), 5)
+    10.0
     """
 
     def last_loss(low: float, high: float) -> float | None:

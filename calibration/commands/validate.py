@@ -1,4 +1,4 @@
-"""What calibration adds to the command line, found through the entry point ``servelab.commands``."""
+"""``servelab validate``: recorded schedules, load tests, scrapes and drift, held against the simulator."""
 
 from pathlib import Path
 from typing import Annotated
@@ -43,98 +43,6 @@ def validate_schedule(
         raise typer.Exit(2) from None
     out.print(f"{identical} of {total} recordings identical, {batches:,} batches compared")
     raise typer.Exit(0 if total and identical == total else 1)
-
-
-def calibrate(
-    model: Annotated[str, typer.Option(help="model to measure: a folder or a name that vLLM knows")],
-    out: Annotated[
-        Path, typer.Option(help="folder for raw rows, profile.json and report.html; one that was begun is gone on with")
-    ],
-    engine_arg: Annotated[
-        list[str] | None, typer.Option(help="a flag of vLLM's engine as key=value, passed through; may be repeated")
-    ] = None,
-    budget: Annotated[str, typer.Option(help="time to measure, such as 90s, 5m, 1h")] = "5m",
-    python: Annotated[
-        Path | None, typer.Option(help="Python with vLLM; default .venv-vllm/bin/python, else this one")
-    ] = None,
-    gpu: Annotated[str | None, typer.Option(help="catalog name of the GPU; default: what the driver says")] = None,
-    name: Annotated[str | None, typer.Option(help="of the profile; default: the folder's")] = None,
-    prompt: Annotated[float, typer.Option(help="mean prompt of the load tests, in tokens")] = 256.0,
-    output: Annotated[float, typer.Option(help="mean output of the load tests, in tokens")] = 64.0,
-    seed: Annotated[int, typer.Option(help="of batches, loads and token ids")] = 0,
-    url: Annotated[
-        str | None, typer.Option(help="measure this OpenAI-compatible server over HTTP instead of starting vLLM")
-    ] = None,
-    served: Annotated[
-        str | None, typer.Option(help="with --url: the server's name for the model; default --model")
-    ] = None,
-    concurrency: Annotated[int, typer.Option(help="with --url: most sequences at once", min=2)] = 16,
-    longest: Annotated[
-        int, typer.Option(help="with --url: longest prompt and answer together, in tokens", min=128)
-    ] = 2048,
-    fit_only: Annotated[bool, typer.Option("--fit-only", help="fit what the folder holds, measure nothing")] = False,
-) -> None:
-    """Measure real vLLM, fit a profile, validate it on load tests that the fit has not seen.
-
-    Rows are written as they come: after Ctrl-C, a crash of the engine or a full disk the same command goes on where it
-    was. Exit code 0: done. 2: input that cannot be used. 4: the engine died; what was measured is kept and fitted. 130:
-    stopped.
-    """
-    from rich.console import Console
-
-    from calibration.commands.calibrating import measure_and_fit
-    from simulator.errors import ServelabError
-
-    errors = Console(stderr=True, soft_wrap=True)
-    try:
-        code = measure_and_fit(
-            model=model,
-            out=out,
-            engine_args=engine_arg or [],
-            budget=budget,
-            python=python,
-            gpu=gpu,
-            name=name or out.name,
-            prompt=prompt,
-            output=output,
-            seed=seed,
-            fit_only=fit_only,
-            url=url,
-            served=served,
-            concurrency=concurrency,
-            longest=longest,
-        )
-    except ServelabError as problem:
-        errors.print(f"error: {problem}", markup=False)
-        raise typer.Exit(2) from None
-    raise typer.Exit(code)
-
-
-def fit_log(
-    log: Annotated[
-        Path, typer.Argument(help="log of vLLM served with --enable-logging-iteration-details", metavar="LOG")
-    ],
-    model: Annotated[str, typer.Option(help="catalog name of the model, or a folder with its config.json")],
-    gpu: Annotated[str, typer.Option(help="catalog name of the GPU")],
-    out: Annotated[Path, typer.Option(help="profile to write (.json)")],
-    version: Annotated[str, typer.Option(help="version of vLLM, such as 0.32")] = "0.32",
-) -> None:
-    """Fit a profile to the batches in vLLM's own log. It says which coefficients such a log cannot tell."""
-    from rich.console import Console
-
-    from calibration.profiles.build_profile import profile_of_log
-    from simulator.catalog import find_gpu, find_model
-    from simulator.errors import ServelabError
-
-    try:
-        profile, fit = profile_of_log(log, out.stem, find_gpu(gpu).name, find_model(model), version)
-        out.write_text(profile.to_json())
-    except ServelabError as problem:
-        Console(stderr=True, soft_wrap=True).print(f"error: {problem}", markup=False)
-        raise typer.Exit(2) from None
-    said = Console(highlight=False, soft_wrap=True)
-    said.print(f"{profile.provenance['batches']} batches, held-out error {fit.score:.1%}; wrote {out}", markup=False)
-    said.print(f"note: {profile.provenance['notes'][0]}", markup=False)
 
 
 @validate.command("metrics")
