@@ -37,9 +37,9 @@ def calibrate(
 ) -> None:
     """Measure real vLLM, fit a profile, validate it on load tests that the fit has not seen.
 
-    Rows are written as they come: after Ctrl-C, a crash of the engine or a full disk the same command goes on where it
-    was. Exit code 0: done. 2: input that cannot be used. 4: the engine died; what was measured is kept and fitted. 130:
-    stopped.
+    Rows are written as they come: after Ctrl-C, a crash of the engine or a full disk the same command goes on where
+    it was. Exit code 0: done. 2: input that cannot be used. 4: the engine died; what was measured is kept and fitted.
+    130: stopped.
     """
     from rich.console import Console
 

@@ -75,8 +75,7 @@ def validate_run(
     replicas: Annotated[int, typer.Option(help="engines behind a router that picks the one with fewest requests")] = 1,
     report: Annotated[Path | None, typer.Option(help="write the comparison with pictures to this HTML file")] = None,
 ) -> None:
-    """Replay measured load tests with a profile, and print the error of each figure against the noise of the
-    measurement."""
+    """Replay measured load tests with a profile: the error of each figure against the noise of the measurement."""
     from rich.console import Console
 
     from calibration.commands.validating import compare
@@ -101,8 +100,8 @@ def validate_drift(
 ) -> None:
     """Say whether an engine has moved away from its profile, after an upgrade for instance.
 
-    Exit code 0: no drift beyond the tolerance. 3: drift that is significant (5 %) and larger than the tolerance. 2: bad
-    input.
+    Exit code 0: no drift beyond the tolerance. 3: drift that is significant (5 %) and larger than the tolerance.
+    2: bad input.
     """
     from rich.console import Console
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from simulator.command.exits import BAD_INPUT
 from simulator.errors import ServelabError, nearest
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True, help="Write a result as a file that other tools read, or a scenario as what runs it."
 )
-BAD_INPUT = 2
 
 Folder = Annotated[Path, typer.Argument(help="folder that run --out wrote", metavar="RESULT")]
 Overwrite = Annotated[bool, typer.Option(help="replace an existing file")]

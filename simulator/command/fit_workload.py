@@ -10,9 +10,8 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from simulator.command.exits import BAD_INPUT
 from simulator.errors import ServelabError
-
-BAD_INPUT = 2
 
 
 class Format(StrEnum):

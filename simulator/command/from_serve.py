@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
+from simulator.command.exits import BAD_INPUT
 from simulator.errors import ServelabError
-
-BAD_INPUT = 2
 
 
 def from_serve(
