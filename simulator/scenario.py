@@ -11,11 +11,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from simulator.catalog.profile import load_profiles
-from simulator.cluster.admission import AdmissionConfig
+from simulator.cluster.admission.config import AdmissionConfig
 from simulator.cluster.deployment import Deployment
 from simulator.cluster.gateway import GatewayConfig
 from simulator.cluster.pools import NodesConfig
-from simulator.cluster.router import RouterConfig
+from simulator.cluster.router.config import RouterConfig
 from simulator.cluster.router.least_outstanding import LeastOutstandingConfig
 from simulator.cluster.router.weighted import WeightedConfig
 from simulator.core.faults import explain

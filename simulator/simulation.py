@@ -7,7 +7,8 @@ import numpy as np
 
 from simulator.cluster.course import Progress, in_one_pass, routed_in_one_pass
 from simulator.cluster.fleets import Fleets
-from simulator.cluster.router import Router, fixed_choices, make_router
+from simulator.cluster.router.base import Router
+from simulator.cluster.router.config import fixed_choices, make_router
 from simulator.core.seeds import named_rng, named_seed
 from simulator.engine.uncached import StepSeconds
 from simulator.pricing.price_table import own_rows

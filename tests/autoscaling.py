@@ -2,7 +2,8 @@
 
 from pydantic import TypeAdapter
 
-from simulator.cluster.autoscaler import AutoscalerConfig, PodReading, Reading
+from simulator.cluster.autoscaler.base import PodReading, Reading
+from simulator.cluster.autoscaler.config import AutoscalerConfig
 
 ADAPTER = TypeAdapter(AutoscalerConfig)
 UNREADY, MISSING = "unready", "missing"

@@ -3,7 +3,8 @@
 import pytest
 from autoscaling import MISSING, UNREADY, config, pods, reading
 
-from simulator.cluster.autoscaler import PodReading, make_autoscaler
+from simulator.cluster.autoscaler.base import PodReading
+from simulator.cluster.autoscaler.config import make_autoscaler
 from simulator.cluster.autoscaler.hpa import average_replicas, largest, pods_replicas, value_replicas
 
 

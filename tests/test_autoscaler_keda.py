@@ -3,7 +3,7 @@
 import pytest
 from autoscaling import config, reading, run
 
-from simulator.cluster.autoscaler import make_autoscaler
+from simulator.cluster.autoscaler.config import make_autoscaler
 from simulator.cluster.autoscaler.keda import KedaConfig, cooled, due, polled
 
 

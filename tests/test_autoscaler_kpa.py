@@ -3,7 +3,7 @@
 import pytest
 from autoscaling import UNREADY, config, reading, run
 
-from simulator.cluster.autoscaler import make_autoscaler
+from simulator.cluster.autoscaler.config import make_autoscaler
 from simulator.cluster.autoscaler.kpa import KpaConfig, desired, panic_since, window_mean
 
 

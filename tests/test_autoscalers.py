@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from simulator.cluster.autoscaler import AUTOSCALERS, make_autoscaler
+from simulator.cluster.autoscaler.config import AUTOSCALERS, make_autoscaler
 from simulator.cluster.autoscaler.hpa import HpaConfig
 
 

@@ -4,22 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calibration.fit.batches import (
-    AFFINE,
-    AFFINE_ALL,
-    Fit,
-    affine_design,
-    check_physics,
-    choose,
-    clean,
-    fit_affine,
-    fit_all,
-    fit_piecewise,
-)
+from calibration.fit.affine import AFFINE, AFFINE_ALL, affine_design, fit_affine
+from calibration.fit.batches import check_physics, choose, fit_all
+from calibration.fit.design import Fit, clean
+from calibration.fit.piecewise import fit_piecewise
 from simulator.catalog import find_gpu, find_model
-from simulator.engine.piecewise import piecewise_params
-from simulator.engine.step_time import AFFINE as AFFINE_CODE
-from simulator.engine.step_time import PIECEWISE, gpu_seconds
+from simulator.engine.step_time.base import AFFINE as AFFINE_CODE
+from simulator.engine.step_time.base import PIECEWISE
+from simulator.engine.step_time.config import gpu_seconds
+from simulator.engine.step_time.piecewise import piecewise_params
 from simulator.errors import ServelabError
 
 TRUE = np.array([5e-3, 2e-4, 3e-4, 8e-7, 1.5e-7, 6e-4])

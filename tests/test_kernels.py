@@ -17,9 +17,11 @@ from calibration.profiles.make_kernel_profiles import PROFILES, make
 from simulator.catalog import find_gpu, find_model
 from simulator.catalog.profile import find_profile, load_profiles
 from simulator.engine.config import parse, resolve
-from simulator.engine.kernels import KernelStepTime, alpha, attention, kernel_params, kernel_seconds, line
-from simulator.engine.piecewise import PiecewiseStepTime, piecewise_params
-from simulator.engine.step_time import KERNELS, PIECEWISE, gpu_seconds
+from simulator.engine.step_time.base import KERNELS, PIECEWISE
+from simulator.engine.step_time.config import gpu_seconds
+from simulator.engine.step_time.interpolate import line
+from simulator.engine.step_time.kernels import KernelStepTime, alpha, attention, kernel_params, kernel_seconds
+from simulator.engine.step_time.piecewise import PiecewiseStepTime, piecewise_params
 from simulator.errors import ServelabError
 
 REPO = Path(__file__).resolve().parents[1]
@@ -202,8 +204,8 @@ def test_missing_kernel_files_are_named(tmp_path):
 
 def test_interpreted_and_compiled_agree():
     code = (
-        "from tests.test_kernels import table; from simulator.engine.kernels import *; p = kernel_params(table(), "
-        "(1, 2, 4, 8));"
+        "from tests.test_kernels import table; from simulator.engine.step_time.kernels import *; "
+        "p = kernel_params(table(), (1, 2, 4, 8));"
         "print([kernel_seconds(p, t, 0, 0, 0.0, t, 40 * t, t, 1, 90).hex() for t in (1, 3, 9, 70)])"
     )
     out = {

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from calibration.commands.calibrating import cpu_spec, key_values, seconds
 from calibration.commands.validating import drifts
-from calibration.fit.batches import clean, fit_affine
+from calibration.fit.affine import fit_affine
+from calibration.fit.design import clean
 from calibration.formats import iteration_log, prometheus, read_runs
 from calibration.judge.compare_runs import error_table, phases, simulated_run, values
 from calibration.judge.replay import replay, request_table

@@ -8,9 +8,9 @@ import pytest
 from pydantic import TypeAdapter
 from systems import scenario, table
 
-from simulator.cluster.admission import ADMISSIONS, make_admission
-from simulator.cluster.admission import AdmissionConfig as AnyAdmission
-from simulator.cluster.router import ROUTERS, RouterConfig, make_router
+from simulator.cluster.admission.config import ADMISSIONS, make_admission
+from simulator.cluster.admission.config import AdmissionConfig as AnyAdmission
+from simulator.cluster.router.config import ROUTERS, RouterConfig, make_router
 from simulator.cluster.view import Signals
 from simulator.scenario import Scenario
 from simulator.simulation import simulate

@@ -10,7 +10,8 @@ from simulator.records.tables import State
 from simulator.scenario import Scenario
 from simulator.simulation import simulate
 from simulator.workload import SyntheticWorkload, generate
-from simulator.workload.table import OWN_STREAM, RequestTable
+from simulator.workload.columns import OWN_STREAM
+from simulator.workload.table import RequestTable
 from simulator.workload.trace import read_trace, write_trace
 
 BASE = {

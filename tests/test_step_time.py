@@ -14,16 +14,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from simulator.catalog import constants, find_gpu, find_model
 from simulator.engine.config import parse, resolve
-from simulator.engine.roofline import padded
-from simulator.engine.step_time import (
-    AffineStepTime,
-    ConstantStepTime,
-    GivenStepTime,
-    RooflineStepTime,
-    build_step_time,
-    gpu_seconds,
-    work,
-)
+from simulator.engine.step_time.affine import AffineStepTime
+from simulator.engine.step_time.config import GivenStepTime, build_step_time, gpu_seconds
+from simulator.engine.step_time.constant import ConstantStepTime
+from simulator.engine.step_time.roofline import RooflineStepTime, padded
+from simulator.engine.work import work
 from simulator.errors import ServelabError
 
 REPO = Path(__file__).resolve().parents[1]
@@ -275,7 +270,7 @@ def test_default_roofline_against_recorded_runs(folder, name, gpu, flags):
 
 def test_python_and_compiled_agree():
     code = (
-        "from simulator.engine.step_time import *; from simulator.catalog import *; "
+        "from simulator.engine.step_time.config import *; from simulator.catalog import *; "
         "from simulator.engine.config import *; m, g = find_model('gpt-oss-20b'), find_gpu('h100'); "
         "t = build_step_time(RooflineStepTime(), m, g, resolve(EngineConfig(), m, g)); "
         "print([float(gpu_seconds(t.code, t.params, n + 9, n, 1, n * 77.5, 3 * n, 9, 5000, 10)).hex() for n in (0, "

@@ -10,7 +10,8 @@ batches is inside ``base_s``; prompts longer than one batch are left out.
 import numpy as np
 import pandas as pd
 
-from calibration.fit.batches import AFFINE, Design, Fit, affine_design, fit_design, identify
+from calibration.fit.affine import AFFINE, affine_design
+from calibration.fit.design import Design, Fit, fit_design, identify
 from calibration.measure.measurements import Campaign, lines
 from calibration.oracle.client import UNIT_S
 from simulator.errors import ServelabError

@@ -1,4 +1,4 @@
-"""Tables of `simulator.engine.kernels` from a folder of kernel times (LLMServingSim's profiler: one layer,
+"""Tables of `simulator.engine.step_time.kernels` from a folder of kernel times (LLMServingSim's profiler: one layer,
 microseconds).
 
 The tables hold what was measured, all layers added up; nothing is fitted. Points of the attention grid that were not
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from simulator.catalog import ModelSpec
-from simulator.engine.kernels import KernelStepTime
+from simulator.engine.step_time.kernels import KernelStepTime
 from simulator.errors import ServelabError
 
 PER_MODEL = ("embedding", "final_layernorm")  # once a batch

@@ -18,7 +18,7 @@ from scipy.optimize import nnls
 
 from calibration.measure.steady_rows import CONTEXT_SHARE, PROMPT_TOKENS, SteadyRow, read_rows, screen
 from simulator.cost.energy import COMPUTE_POWER, Power, busy_w
-from simulator.engine.step_time import weight_bytes, work
+from simulator.engine.work import weight_bytes, work
 
 GPUS = ("H100", "B200")
 SOURCE = (

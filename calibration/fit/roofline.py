@@ -14,8 +14,8 @@ from scipy.optimize import least_squares
 
 from calibration.measure.steady_rows import SteadyRow, joining_tokens, predict
 from simulator.catalog import constants
-from simulator.engine.roofline import roofline_params
-from simulator.engine.step_time import ROOFLINE, RooflineStepTime
+from simulator.engine.step_time.base import ROOFLINE
+from simulator.engine.step_time.roofline import RooflineStepTime, roofline_params
 from simulator.errors import ServelabError
 
 DENSE = ("compute_efficiency", "memory_efficiency", "kv_efficiency", "layer_s", "seq_async_s", "mixed_layer_s")

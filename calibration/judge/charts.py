@@ -6,7 +6,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from calibration.fit.batches import Fit
+from calibration.fit.design import Fit
 from calibration.judge.compare_runs import group_of, values
 from calibration.measure.measured import MeasuredRun
 from simulator.charts.against import MOST_POINTS, WHO, measured_simulated, paired_cdf

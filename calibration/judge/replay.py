@@ -9,13 +9,13 @@ import numpy as np
 from calibration.measure.measured import MeasuredRun
 from simulator.catalog.profile import Profile
 from simulator.cluster.deployment import Deployment
-from simulator.engine.profiled import ProfileStepTime
+from simulator.engine.step_time.profile import ProfileStepTime
 from simulator.errors import ServelabError
 from simulator.results.result import Result
 from simulator.scenario import Scenario
 from simulator.simulation import simulate
 from simulator.workload import RequestTable
-from simulator.workload.table import OWN_STREAM
+from simulator.workload.columns import OWN_STREAM
 
 FLAGS = (
     "max_num_seqs",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from calibration.fit.batches import Fit
+from calibration.fit.design import Fit
 from calibration.judge.charts import batch_scatter, cdf_by_level, error_bars, residuals
 from calibration.judge.compare_runs import headline
 from calibration.measure.measured import MeasuredRun

@@ -23,7 +23,8 @@ from simulator.engine.queues import push_wait
 from simulator.engine.scheduler import schedule
 from simulator.engine.state import DECODE, GONE, NEW, NONE, Fleet, allocate
 from simulator.errors import ServelabError
-from simulator.workload.table import OWN_STREAM, RequestTable
+from simulator.workload.columns import OWN_STREAM
+from simulator.workload.table import RequestTable
 
 FLAGS: dict[str, Any] = dict(
     max_num_active_seqs=None,

@@ -19,7 +19,7 @@ from scipy.stats import poisson
 
 from simulator.catalog import GpuSpec, ModelSpec, find_gpu, find_model
 from simulator.engine.config import EngineSettings, parse, resolve
-from simulator.engine.step_time import gpu_seconds
+from simulator.engine.step_time.config import gpu_seconds
 from simulator.errors import ServelabError
 
 PROMPT_TOKENS = 350.0  # mean prompt [token], one of 250, 300, 350, 400; H100 dense rows

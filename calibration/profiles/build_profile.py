@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from calibration.fit.affine import fit_affine
 from calibration.fit.api import fit_api_server
-from calibration.fit.batches import Fit, check_physics, clean, fit_affine, fit_all
+from calibration.fit.batches import check_physics, fit_all
+from calibration.fit.design import Fit, clean
 from calibration.fit.http import fit_from_outside, seen_from_outside
 from calibration.formats import iteration_log
 from calibration.judge.compare_runs import error_table, headline, simulated_run
@@ -21,7 +23,7 @@ from simulator.catalog.huggingface import read_config
 from simulator.catalog.profile import SCHEMA, ErrorRow, Profile
 from simulator.engine.capacity import kv_bytes_per_token
 from simulator.engine.config import parse, resolve
-from simulator.engine.step_time import work
+from simulator.engine.work import work
 from simulator.records.metrics import rows_of
 
 UNITS = {

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from calibration.fit.batches import Fit, clean
+from calibration.fit.design import Fit, clean
 from calibration.judge.report import write_calibration_report
 from calibration.measure.measurements import Campaign, read_campaign
 from calibration.profiles.build_profile import build_profile, fitted_steps, phase_runs, validated

@@ -3,13 +3,12 @@
 Facts with their sources are read here and nothing is worked out from them but sizes.
 """
 
+from simulator.catalog.files import data_folder, examples_folder
 from simulator.catalog.gpu import GpuSpec
 from simulator.catalog.mig import mig_slice
 from simulator.catalog.model import ModelSpec, PerLayer
 from simulator.catalog.tables import (
     constants,
-    data_folder,
-    examples_folder,
     find_gpu,
     find_model,
     hub_id,

@@ -10,8 +10,8 @@ from functools import lru_cache
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from simulator.catalog.files import data_folder
 from simulator.catalog.gpu import GpuSpec
-from simulator.catalog.tables import data_folder
 from simulator.errors import ServelabError, nearest
 
 

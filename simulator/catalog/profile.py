@@ -14,9 +14,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from simulator.catalog.files import data_folder
 from simulator.catalog.gpu import GpuSpec
 from simulator.catalog.model import ModelSpec
-from simulator.catalog.tables import data_folder, find_gpu, find_model
+from simulator.catalog.tables import find_gpu, find_model
 from simulator.errors import ServelabError, nearest
 
 SCHEMA: Literal["servelab.profile/1"] = "servelab.profile/1"

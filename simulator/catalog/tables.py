@@ -1,14 +1,15 @@
 """The tables of data/, read once: GPUs, models, aliases, prices, constants."""
 
-import csv
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from simulator.catalog.files import data_folder, rows
 from simulator.catalog.gpu import GpuSpec
 from simulator.catalog.huggingface import read_config
+from simulator.catalog.mig import mig_slice
 from simulator.catalog.model import ModelSpec
 from simulator.errors import ServelabError, nearest
 
@@ -17,35 +18,10 @@ if TYPE_CHECKING:
 
 
 @lru_cache
-def data_folder() -> Path:
-    """Where data/ lies: in the installed package, else beside it in the repository."""
-    package = Path(__file__).resolve().parent.parent
-    for folder in (package / "data", package.parent / "data"):
-        if (folder / "gpus.csv").is_file():
-            return folder
-    raise ServelabError(f"data: no gpus.csv in {package / 'data'} or {package.parent / 'data'}")
-
-
-@lru_cache
-def examples_folder() -> Path:
-    """Where the examples lie: in the installed package, else in the repository."""
-    package = Path(__file__).resolve().parent.parent
-    found = [f for f in (package / "examples", package.parent / "examples") if (f / "default.yaml").is_file()]
-    if not found:
-        raise ServelabError(f"examples: no default.yaml in {package / 'examples'} or {package.parent / 'examples'}")
-    return found[0]
-
-
-def _rows(name: str) -> list[dict[str, str]]:
-    with open(data_folder() / name, newline="", encoding="utf-8") as file:
-        return [{k: v for k, v in row.items() if v != ""} for row in csv.DictReader(file)]
-
-
-@lru_cache
 def load_gpus() -> Mapping[str, GpuSpec]:
     """GPUs by name."""
     specs = [
-        GpuSpec.model_validate({"name" if k == "gpu" else k: v for k, v in row.items()}) for row in _rows("gpus.csv")
+        GpuSpec.model_validate({"name" if k == "gpu" else k: v for k, v in row.items()}) for row in rows("gpus.csv")
     ]
     return MappingProxyType({spec.name: spec for spec in specs})
 
@@ -55,7 +31,7 @@ def load_models() -> Mapping[str, ModelSpec]:
     """Models by canonical name."""
     specs = [
         ModelSpec.model_validate({"name" if k == "model" else k: v for k, v in row.items()})
-        for row in _rows("models.csv")
+        for row in rows("models.csv")
     ]
     return MappingProxyType({spec.name: spec for spec in specs})
 
@@ -76,7 +52,7 @@ def load_billing() -> Mapping[str, tuple[float, float, str, str]]:
     return MappingProxyType(
         {
             row["provider"]: (float(row["granularity_s"]), float(row["minimum_s"]), row["source"], row["as_of"])
-            for row in _rows("billing.csv")
+            for row in rows("billing.csv")
         }
     )
 
@@ -86,13 +62,13 @@ def load_commitments() -> tuple[Mapping[str, str], ...]:
     """Discounts for a binding term, as text by column: provider, commitment, term_months, upfront_fraction,
     discount_fraction (of the on-demand price), as_of, source.
     """
-    return tuple(_rows("commitments.csv"))
+    return tuple(rows("commitments.csv"))
 
 
 @lru_cache
 def load_api_prices() -> tuple[Mapping[str, str], ...]:
     """Paid APIs, as text by column: model, input_, output_ and cached_input_usd_per_1m_tokens, as_of, source."""
-    return tuple(_rows("api_prices.csv"))
+    return tuple(rows("api_prices.csv"))
 
 
 @lru_cache
@@ -100,7 +76,7 @@ def load_discrepancy() -> Mapping[tuple[str, bool], tuple[float, str]]:
     """How wrong step times are by trust level and whether the model has experts: relative standard deviation,
     source."""
     return MappingProxyType(
-        {(r["trust"], r["experts"] == "yes"): (float(r["sd"]), r["source"]) for r in _rows("discrepancy.csv")}
+        {(r["trust"], r["experts"] == "yes"): (float(r["sd"]), r["source"]) for r in rows("discrepancy.csv")}
     )
 
 
@@ -108,37 +84,37 @@ def load_discrepancy() -> Mapping[tuple[str, bool], tuple[float, str]]:
 def load_analytic_error() -> tuple[tuple[float, float, float], ...]:
     """How far the analytic model is from simulation: load (share of the highest rate), median relative error of mean
     TPOT and of mean TTFT."""
-    return tuple((float(r["load"]), float(r["tpot"]), float(r["ttft"])) for r in _rows("analytic_error.csv"))
+    return tuple((float(r["load"]), float(r["tpot"]), float(r["ttft"])) for r in rows("analytic_error.csv"))
 
 
 @lru_cache
 def load_carbon() -> tuple[Mapping[str, str], ...]:
     """Grids, as text by column: provider, region, pue, grid_gco2e_per_kwh, renewable_match_fraction, as_of, source."""
-    return tuple(_rows("carbon.csv"))
+    return tuple(rows("carbon.csv"))
 
 
 @lru_cache
 def load_power() -> Mapping[str, Mapping[str, str]]:
     """Power of GPUs by catalog name, as text by column: base_w, memory_w, compute_w [W], median_error, source, date."""
-    return MappingProxyType({row["gpu"]: row for row in _rows("power.csv")})
+    return MappingProxyType({row["gpu"]: row for row in rows("power.csv")})
 
 
 @lru_cache
 def load_stages() -> tuple[Mapping[str, str], ...]:
     """The stages of an application around an LLM, as text by column: stage, after, workers, mean_s [s], cv, ..."""
-    return tuple(_rows("stages.csv"))
+    return tuple(rows("stages.csv"))
 
 
 @lru_cache
 def load_serve_flags() -> Mapping[str, Mapping[str, str]]:
     """The flags of ``vllm serve`` by long name: other_names, takes (value, values, perhaps, switch, mark), effect."""
-    return MappingProxyType({row["flag"]: MappingProxyType(row) for row in _rows("vllm_serve_flags.csv")})
+    return MappingProxyType({row["flag"]: MappingProxyType(row) for row in rows("vllm_serve_flags.csv")})
 
 
 @lru_cache
 def constants(table: str) -> Mapping[str, float]:
     """Values of a constants table (columns parameter, value, unit, source, date) by parameter."""
-    return MappingProxyType({row["parameter"]: float(row["value"]) for row in _rows(f"{table}.csv")})
+    return MappingProxyType({row["parameter"]: float(row["value"]) for row in rows(f"{table}.csv")})
 
 
 @lru_cache
@@ -146,7 +122,7 @@ def _names(kind: str) -> Mapping[str, tuple[str, str]]:
     """Folded name, alias or name without its owner -> (canonical name, quantization)."""
     table: Mapping[str, Any] = load_gpus() if kind == "gpu" else load_models()
     exact = {name.casefold(): (name, "") for name in table}
-    for row in _rows("aliases.csv"):
+    for row in rows("aliases.csv"):
         if row["kind"] == kind:
             exact[row["alias"].casefold()] = (row["name"], row.get("quantization", ""))
     short = {key.rsplit("/", 1)[-1]: value for key, value in exact.items()}
@@ -173,8 +149,6 @@ def find_gpu(name: str) -> GpuSpec:
     if found is None:
         whole, colon, profile = name.partition(":")
         if colon:
-            from simulator.catalog.mig import mig_slice  # which reads its table through this module
-
             return mig_slice(find_gpu(whole), profile)
         raise _no_such("gpu", name, "gpus")
     return load_gpus()[found[0]]
@@ -214,7 +188,7 @@ def hub_id(name: str) -> str | None:
     >>> hub_id("llama-3.1-8b"), hub_id("qwen/qwen3-8b"), hub_id("my-own")
     ('meta-llama/Llama-3.1-8B', 'Qwen/Qwen3-8B', None)
     """
-    known = [*load_models(), *(row["alias"] for row in _rows("aliases.csv") if row["kind"] == "model")]
+    known = [*load_models(), *(row["alias"] for row in rows("aliases.csv") if row["kind"] == "model")]
     folded = name.strip().casefold()
     exact = [k for k in known if k.casefold() == folded]
     found = exact or [k for k in known if k.casefold().rsplit("/", 1)[-1] == folded]

@@ -4,7 +4,8 @@ from heapq import heappop, heappush
 
 import numpy as np
 
-from simulator.workload.table import FREED, NONE, RequestTable
+from simulator.workload.columns import FREED, NONE
+from simulator.workload.table import RequestTable
 
 
 class Clients:

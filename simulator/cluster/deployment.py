@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from simulator.catalog import GpuSpec, ModelSpec, find_gpu, find_model
-from simulator.cluster.autoscaler import AutoscalerConfig
+from simulator.cluster.autoscaler.config import AutoscalerConfig
 from simulator.cluster.autoscaler.none import NoneConfig
 from simulator.cluster.cold_start import PodConfig
 from simulator.cluster.reclaim import ReclaimConfig
@@ -13,9 +13,10 @@ from simulator.cluster.rollout import RolloutConfig
 from simulator.cluster.scaling import MetricsConfig
 from simulator.engine.api_server import ApiServerConfig
 from simulator.engine.config import EngineConfig
-from simulator.engine.profiled import ProfileStepTime
 from simulator.engine.serving import ContinuousServing, ServingConfig
-from simulator.engine.step_time import GivenStepTime, RooflineStepTime
+from simulator.engine.step_time.config import GivenStepTime
+from simulator.engine.step_time.profile import ProfileStepTime
+from simulator.engine.step_time.roofline import RooflineStepTime
 
 
 class Deployment(BaseModel):

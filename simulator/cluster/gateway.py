@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from simulator.cluster.admission import Admission
+from simulator.cluster.admission.base import Admission
 from simulator.cluster.fleets import Fleets
-from simulator.cluster.router import Router
+from simulator.cluster.router.base import Router
 from simulator.cluster.view import View
 from simulator.records.tables import State
 from simulator.workload.table import RequestTable

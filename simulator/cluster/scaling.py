@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from simulator.cluster.autoscaler import Autoscaler, PodReading, Reading
+from simulator.cluster.autoscaler.base import Autoscaler, PodReading, Reading
 from simulator.cluster.pods import Pods
 from simulator.cluster.replicas import Replicas
 

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from simulator.cluster.fleets import Fleets
-from simulator.workload.table import OWN_STREAM, RequestTable
+from simulator.workload.columns import OWN_STREAM
+from simulator.workload.table import RequestTable
 
 
 class Signals(NamedTuple):

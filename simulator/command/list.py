@@ -62,7 +62,7 @@ def list_models() -> None:
 def list_profiles() -> None:
     """Calibrated step times that ship, their largest error where it is known, and their age."""
     from simulator.catalog.profile import load_profiles
-    from simulator.engine.profiled import worst
+    from simulator.engine.step_time.profile import worst
 
     rows = [
         [

@@ -55,7 +55,7 @@ class Bar:
 
     def start(self, what: str, scenario: Scenario) -> None:
         if self.bar is not None:
-            from simulator.engine.compiled import compiled_before
+            from simulator.engine.warm import compiled_before
 
             first = "" if compiled_before() else " (the first run compiles the engine, half a minute or so)"
             self.task = self.bar.add_task(f"simulating, {what}{first}", total=None, arrived="")

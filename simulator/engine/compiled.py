@@ -19,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 def _fingerprint() -> tuple[str, int]:
     """Of all sources of the engine: numba looks only at a function's own file, not at those that it calls."""
     digest = sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest(), 0
 
@@ -42,10 +42,3 @@ def on_disk(function: Any) -> bool:
         return True
     cache = function._cache._cache_file
     return bool(cache._load_index())
-
-
-def compiled_before() -> bool:
-    """Whether the engine's loop is compiled on disk, so that a run begins at once."""
-    from simulator.engine.loop import advance  # which is compiled by this module
-
-    return on_disk(advance)

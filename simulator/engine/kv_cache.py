@@ -15,7 +15,7 @@ import numpy as np
 from simulator.engine import arrays as A
 from simulator.engine.compiled import compiled
 from simulator.engine.state import NONE
-from simulator.workload.table import OWN_STREAM
+from simulator.workload.columns import OWN_STREAM
 
 _M1 = np.uint64(0xBF58476D1CE4E5B9)
 _M2 = np.uint64(0x94D049BB133111EB)

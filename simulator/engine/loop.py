@@ -15,7 +15,8 @@ from simulator.engine.kv_cache import free_blocks
 from simulator.engine.outputs import update
 from simulator.engine.scheduler import schedule
 from simulator.engine.state import DECODE, NONE, PLAN, RESERVED, WAIT, WHOLE
-from simulator.engine.step_time import KERNELS, gpu_seconds
+from simulator.engine.step_time.base import KERNELS
+from simulator.engine.step_time.config import gpu_seconds
 from simulator.engine.whole_batch import launches_at
 
 # why `run` came back

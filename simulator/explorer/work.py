@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from simulator.engine.compiled import compiled_before
+from simulator.engine.warm import compiled_before
 from simulator.explorer.checks import each, no_files, sound
 from simulator.explorer.limits import Limits
 from simulator.planner.capacity import Capacity, capacity

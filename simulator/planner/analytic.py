@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.engine.step_time import gpu_seconds
+from simulator.engine.step_time.config import gpu_seconds
 from simulator.run.resolved import Resolved, resolve_deployment
 from simulator.scenario import Scenario
 from simulator.workload import RequestTable

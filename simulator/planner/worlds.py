@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from simulator.catalog import load_discrepancy
 from simulator.catalog.profile import Profile
 from simulator.core.seeds import named_rng
-from simulator.engine.profiled import given
+from simulator.engine.step_time.profile import given
 from simulator.planner.traffic import fresh, times
 from simulator.run.resolved import Resolved, resolve_deployment
 from simulator.scenario import Scenario

@@ -3,7 +3,7 @@
 from typing import Any
 
 from simulator.cluster.replicas import Replicas
-from simulator.engine.profiled import outside, worst
+from simulator.engine.step_time.profile import outside, worst
 from simulator.engine.uncached import StepSeconds
 from simulator.run.resolved import QueueKey, Resolved
 from simulator.scenario import Scenario

@@ -14,11 +14,13 @@ from simulator.cluster.replicas import Replicas
 from simulator.engine.api_server import ApiServerConfig
 from simulator.engine.build import POLICIES, config_record, request_records
 from simulator.engine.config import EngineConfig, EngineSettings, resolve
-from simulator.engine.profiled import ProfileStepTime, build_profiled
 from simulator.engine.serving import Batching, engine_for
 from simulator.engine.state import CONTINUOUS, KEYED, WHOLE, allocate
-from simulator.engine.step_time import StepTime, Work, build_step_time, work
+from simulator.engine.step_time.base import StepTime
+from simulator.engine.step_time.config import build_step_time
+from simulator.engine.step_time.profile import ProfileStepTime, build_profiled
 from simulator.engine.uncached import StepSeconds
+from simulator.engine.work import Work, work
 from simulator.errors import ServelabError
 from simulator.scenario import Scenario
 from simulator.workload import RequestTable

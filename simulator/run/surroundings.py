@@ -7,8 +7,8 @@ from math import inf
 
 import numpy as np
 
-from simulator.cluster.admission import make_admission, watches
-from simulator.cluster.autoscaler import make_autoscaler
+from simulator.cluster.admission.config import make_admission, watches
+from simulator.cluster.autoscaler.config import make_autoscaler
 from simulator.cluster.course import Course, Progress
 from simulator.cluster.fleets import Fleets
 from simulator.cluster.gateway import Gateway
@@ -16,7 +16,7 @@ from simulator.cluster.nodes import Pod
 from simulator.cluster.pod_terms import PodNews, PodTerms, PodWorld
 from simulator.cluster.pods import Pods
 from simulator.cluster.replicas import Replicas
-from simulator.cluster.router import Router
+from simulator.cluster.router.base import Router
 from simulator.cluster.scaling import Scaling
 from simulator.cluster.supply import Supply
 from simulator.cluster.view import View

@@ -8,7 +8,7 @@ import numpy as np
 from simulator.cluster.fleets import Fleets
 from simulator.cluster.pod_terms import COUNTERS
 from simulator.cluster.replicas import Replicas
-from simulator.engine.step_time import weight_bytes
+from simulator.engine.work import weight_bytes
 from simulator.records import tables as records
 from simulator.records.tables import State
 from simulator.run.resolved import Resolved

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr
 
-from simulator.catalog.tables import data_folder
+from simulator.catalog.files import data_folder
 from simulator.core.seeds import named_rng
 from simulator.errors import ServelabError
 from simulator.workload.arrivals import RateProfile, renewal_arrivals

@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 
 from simulator.errors import ServelabError
+from simulator.workload.columns import OWN_STREAM
 from simulator.workload.config import SyntheticWorkload
 from simulator.workload.fit_arrivals import fit_arrivals, loosened
 from simulator.workload.fit_lengths import fit_length
 from simulator.workload.synthetic import synthetic_table
-from simulator.workload.table import OWN_STREAM, RequestTable
+from simulator.workload.table import RequestTable
 
 BLOCK_S = 60.0
 WIDTHS_S = (1.0, 10.0, 60.0)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from simulator.errors import ServelabError, nearest
-from simulator.workload.table import COLUMNS, OWN_STREAM, RequestTable
+from simulator.workload.columns import COLUMNS, OWN_STREAM
 
 REQUIRED = ("arrival_s", "prompt_tokens", "output_tokens")
 PREFIX = "prefix_segments"
@@ -20,8 +20,8 @@ KNOWN = (*COLUMNS, PREFIX)
 NAMED = {"traffic_class": "classes", "tenant": "tenants"}
 
 
-def to_frame(table: RequestTable) -> pd.DataFrame:
-    """The table as a frame."""
+def to_frame(table: Any) -> pd.DataFrame:
+    """The frame of a `RequestTable`."""
     frame = pd.DataFrame()
     for name, (_, default) in COLUMNS.items():
         values = getattr(table, name)
@@ -40,10 +40,10 @@ def to_frame(table: RequestTable) -> pd.DataFrame:
     return frame
 
 
-def from_frame(frame: pd.DataFrame) -> RequestTable:
-    """The table that `to_frame` wrote; arrival_s, prompt_tokens and output_tokens are required.
+def columns_of(frame: pd.DataFrame) -> dict[str, Any]:
+    """What `RequestTable.from_columns` takes, of a frame that `to_frame` wrote.
 
-    Raises ServelabError for a missing or unknown column and for what `RequestTable.check` refuses.
+    Raises ServelabError for a missing or unknown column.
     """
     for name in REQUIRED:
         if name not in frame.columns:
@@ -58,7 +58,7 @@ def from_frame(frame: pd.DataFrame) -> RequestTable:
             columns |= {name: place, names: tuple(found)}
     if PREFIX in frame:
         columns |= _parse_segments(frame[PREFIX])
-    return RequestTable.from_columns(**columns)
+    return columns
 
 
 def _parse_segments(column: pd.Series) -> dict[str, np.ndarray]:

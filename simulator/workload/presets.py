@@ -10,7 +10,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
-from simulator.catalog.tables import data_folder
+from simulator.catalog.files import data_folder
 from simulator.errors import ServelabError, nearest
 
 FILE = "workload_presets.csv"

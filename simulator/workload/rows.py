@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from simulator.errors import ServelabError
-from simulator.workload.table import INT32_MAX
+from simulator.workload.columns import INT32_MAX
 
 SHOWN = 3  # faults named when rows are left out
 

@@ -10,9 +10,9 @@ from typing import Literal
 
 import numpy as np
 
+from simulator.workload.columns import FREED, NONE, OWN_STREAM
 from simulator.workload.fields import Config, Count, Level, Positive, Seconds, Tokens
 from simulator.workload.lengths import LengthConfig
-from simulator.workload.table import FREED, NONE, OWN_STREAM
 from simulator.workload.waits import FixedWait, WaitConfig
 
 

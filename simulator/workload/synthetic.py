@@ -6,11 +6,12 @@ import numpy as np
 
 from simulator.core.seeds import named_rng, named_seed
 from simulator.errors import ServelabError
+from simulator.workload.columns import COLUMNS, NONE, OWN_STREAM
 from simulator.workload.config import SharedPrefix, SyntheticWorkload, TrafficClass
 from simulator.workload.lengths import draw_joint_lengths, draw_lengths
 from simulator.workload.processes import draw_arrivals
 from simulator.workload.sessions import ClosedLoop, Session, contexts, places, shared_streams, within_context
-from simulator.workload.table import COLUMNS, NONE, OWN_STREAM, RequestTable
+from simulator.workload.table import RequestTable
 
 LONGEST_S = 1e10  # 300 years: a workload that needs longer for its requests does not reach them
 

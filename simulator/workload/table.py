@@ -8,25 +8,8 @@ import numpy as np
 import pandas as pd
 
 from simulator.errors import ServelabError
-
-# column -> dtype and, unless every table has it, its value where it is not given
-COLUMNS: dict[str, tuple[type, float | None]] = {
-    "arrival_s": (np.float64, None),
-    "prompt_tokens": (np.int32, None),
-    "output_tokens": (np.int32, None),
-    "max_tokens": (np.int32, None),
-    "priority": (np.int32, None),
-    "traffic_class": (np.int16, 0),
-    "tenant": (np.int32, 0),
-    "session": (np.int32, -1),
-    "after": (np.int32, -1),
-    "wait_s": (np.float64, 0.0),
-    "pool": (np.int16, -1),
-    "until_s": (np.float64, np.inf),
-}
-NONE, FREED = -1, -2  # in ``after``
-OWN_STREAM = 1 << 62  # stream OWN_STREAM + i is the own stream of request i
-INT32_MAX = int(np.iinfo(np.int32).max)
+from simulator.workload.columns import COLUMNS, FREED, NONE, OWN_STREAM
+from simulator.workload.frame import columns_of, to_frame
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,16 +219,15 @@ class RequestTable:
 
     def to_frame(self) -> pd.DataFrame:
         """One row per request: see `simulator.workload.frame`."""
-        from simulator.workload.frame import to_frame
-
         return to_frame(self)
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame) -> "RequestTable":
-        """The table that `to_frame` wrote. Raises ServelabError as `simulator.workload.frame` says."""
-        from simulator.workload.frame import from_frame
+        """The table that `to_frame` wrote; arrival_s, prompt_tokens and output_tokens are required.
 
-        return from_frame(frame)
+        Raises ServelabError for a missing or unknown column and for what `check` refuses.
+        """
+        return cls.from_columns(**columns_of(frame))
 
 
 def _whole(name: str, values: object, dtype: type = np.int32) -> np.ndarray:

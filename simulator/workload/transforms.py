@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from simulator.errors import ServelabError
-from simulator.workload.table import COLUMNS, RequestTable
+from simulator.workload.columns import COLUMNS
+from simulator.workload.table import RequestTable
 
 MAX_REQUESTS = 100_000_000  # what a block bootstrap may make: 2.4 GB of columns
 

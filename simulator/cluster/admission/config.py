@@ -1,32 +1,16 @@
-"""Whether the gateway takes a request at all: `base` says what a policy is, `config` lists the kinds, then a file each
-with its config and its class.
+"""The kinds of admission policies: ``admission:`` of a scenario, and the policies that it makes."""
 
-A policy sees the gateway's view and nothing of the future.
-"""
-
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
+from simulator.cluster.admission.base import Admission
 from simulator.cluster.admission.queue_length import QueueLength, QueueLengthConfig
 from simulator.cluster.admission.shed import Shed, ShedConfig
 from simulator.cluster.admission.slo_class import SloClass, SloClassConfig
 from simulator.cluster.admission.tenant_fairness import TenantFairness, TenantFairnessConfig
 from simulator.cluster.admission.token_bucket import TokenBucket, TokenBucketConfig
-from simulator.cluster.view import View
-
-
-class Admission(Protocol):
-    """A policy of admission."""
-
-    def admits(self, row: int, view: View, waiting: int) -> bool:
-        """Whether request ``row`` is taken, with ``waiting`` requests held at the gateway. ``view.ready`` may be
-        empty."""
-
-    def ended(self, row: int) -> None:
-        """Request ``row``, which was taken, has ended."""
-
 
 ADMISSIONS: dict[str, Any] = {
     "token_bucket": TokenBucket,

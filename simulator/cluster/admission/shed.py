@@ -5,7 +5,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from simulator.cluster.router.common import Drawn
+from simulator.cluster.router.base import Drawn
 from simulator.cluster.view import View
 
 

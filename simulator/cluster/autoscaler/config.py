@@ -1,30 +1,15 @@
-"""How many replicas to want: `base` says what an autoscaler is and what it reads, `config` lists the kinds, then a file
-each with its config and its class.
-
-Pure decisions from scraped figures; starting and stopping pods is `simulator.cluster.pods`'s.
-"""
+"""The kinds of autoscalers: ``autoscaler:`` of a deployment, and the algorithm that it makes."""
 
 from typing import Annotated, Any
 
 from pydantic import Field
 
+from simulator.cluster.autoscaler.base import Autoscaler
 from simulator.cluster.autoscaler.hpa import Hpa, HpaConfig
 from simulator.cluster.autoscaler.keda import Keda, KedaConfig
 from simulator.cluster.autoscaler.kpa import Kpa, KpaConfig
 from simulator.cluster.autoscaler.none import NoneConfig, NoScaling
-from simulator.cluster.autoscaler.reading import METRICS, Autoscaler, Decision, PodReading, Reading
 from simulator.cluster.autoscaler.scheduled import Scheduled, ScheduledConfig
-
-__all__ = [
-    "AUTOSCALERS",
-    "METRICS",
-    "Autoscaler",
-    "AutoscalerConfig",
-    "Decision",
-    "PodReading",
-    "Reading",
-    "make_autoscaler",
-]
 
 AUTOSCALERS: dict[str, Any] = {"hpa": Hpa, "keda": Keda, "kpa": Kpa, "scheduled": Scheduled, "none": NoScaling}
 

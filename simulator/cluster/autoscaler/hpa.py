@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from simulator.cluster.autoscaler.reading import Bounds, Decision, Metric, PodReading, Reading
+from simulator.cluster.autoscaler.base import Bounds, Decision, Metric, PodReading, Reading
 
 
 class _Part(BaseModel):

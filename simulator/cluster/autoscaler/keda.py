@@ -11,8 +11,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from simulator.cluster.autoscaler.base import MOST_REPLICAS, Bounds, Decision, Metric, Reading
 from simulator.cluster.autoscaler.hpa import Hpa, HpaConfig, HpaMetric, ScaleDown, ScaleUp
-from simulator.cluster.autoscaler.reading import MOST_REPLICAS, Bounds, Decision, Metric, Reading
 
 
 class KedaConfig(Bounds):

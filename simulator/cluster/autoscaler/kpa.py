@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from simulator.cluster.autoscaler.reading import MOST_REPLICAS, Bounds, Decision, Reading
+from simulator.cluster.autoscaler.base import MOST_REPLICAS, Bounds, Decision, Reading
 
 TOTALS = {"concurrency": "concurrency", "rps": "request_rate"}
 TARGETS = {"concurrency": 100.0, "rps": 200.0}

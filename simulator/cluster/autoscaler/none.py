@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from simulator.cluster.autoscaler.reading import MOST_REPLICAS, Bounds, Decision, Reading
+from simulator.cluster.autoscaler.base import MOST_REPLICAS, Bounds, Decision, Reading
 
 
 class NoneConfig(Bounds):

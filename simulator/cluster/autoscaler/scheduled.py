@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from simulator.cluster.autoscaler.reading import MOST_REPLICAS, Bounds, Decision, Reading
+from simulator.cluster.autoscaler.base import MOST_REPLICAS, Bounds, Decision, Reading
 
 DAY_S = 86_400
 

@@ -1,7 +1,18 @@
-"""What the configs of routers share."""
+"""What a router is, and what the configs of routers share."""
+
+from typing import Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
+
+from simulator.cluster.view import View
+
+
+class Router(Protocol):
+    """A routing policy."""
+
+    def choose(self, row: int, view: View) -> int:
+        """The pod for request ``row``: one of ``view.ready``, which is not empty."""
 
 
 class RouterPart(BaseModel):

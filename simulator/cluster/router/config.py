@@ -1,14 +1,11 @@
-"""Which pod a request goes to: `base` says what a router is, `config` lists the kinds, then a file each with its config
-and its class.
+"""The kinds of routers: ``router:`` of a scenario, and the router that it makes."""
 
-A router sees the view that its signals give, as old as they are, and never the replicas themselves.
-"""
-
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
+from simulator.cluster.router.base import Router
 from simulator.cluster.router.least_outstanding import LeastOutstanding, LeastOutstandingConfig
 from simulator.cluster.router.power_of_two import PowerOfTwo, PowerOfTwoConfig
 from simulator.cluster.router.precise_prefix import PrecisePrefix, PrecisePrefixConfig
@@ -20,15 +17,6 @@ from simulator.cluster.router.session_sticky import SessionSticky, SessionSticky
 from simulator.cluster.router.shortest_tokens import ShortestTokens, ShortestTokensConfig
 from simulator.cluster.router.vllm_balancer import VllmBalancer, VllmBalancerConfig
 from simulator.cluster.router.weighted import Weighted, WeightedConfig
-from simulator.cluster.view import View
-
-
-class Router(Protocol):
-    """A routing policy."""
-
-    def choose(self, row: int, view: View) -> int:
-        """The pod for request ``row``: one of ``view.ready``, which is not empty."""
-
 
 ROUTERS: dict[str, Any] = {
     "round_robin": RoundRobin,

@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from simulator.cluster.router.common import RouterPart, first_least
+from simulator.cluster.router.base import RouterPart, first_least
 from simulator.cluster.view import View
 
 

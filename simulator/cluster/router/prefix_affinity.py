@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from simulator.cluster.router.common import RouterPart
+from simulator.cluster.router.base import RouterPart
 from simulator.cluster.view import View
 
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from simulator.cluster.router.common import Drawn, RouterPart
+from simulator.cluster.router.base import Drawn, RouterPart
 from simulator.cluster.view import View
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from simulator.cluster.router.common import Drawn, Scraping
+from simulator.cluster.router.base import Drawn, Scraping
 from simulator.cluster.view import View
 from simulator.errors import nearest
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from simulator.cluster.router.common import Scraping
+from simulator.cluster.router.base import Scraping
 from simulator.cluster.view import View
 
 

@@ -14,9 +14,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from simulator.engine.compiled import compiled
+from simulator.engine.step_time.base import KERNELS, StepTime, StepTimeConfig
+from simulator.engine.step_time.interpolate import below, line
 
 # places in the parameter array: counts, then where each part starts
 (
@@ -24,31 +26,6 @@ from simulator.engine.compiled import compiled
     ATTENTION, N_CHUNKS, N_SEQS, N_SHARE, N_LONGEST, N_PAST, CHUNKS, SEQS, SHARE, LONGEST, PAST, ALPHA,
     COMM_S, COMM_TOKEN_S, PLACES,
 ) = range(31)  # fmt: skip
-
-
-@compiled
-def below(p, start, n, x):
-    """Index i of the segment [i, i + 1] of the rising axis ``p[start : start + n]`` that ``x`` lies in, or is
-    nearest to."""
-    low, high = 0, n - 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        if p[start + middle] <= x:
-            low = middle
-        else:
-            high = middle
-    return low
-
-
-@compiled
-def line(p, start, n, x):
-    """Value at ``x`` of the line through n points, abscissae at ``start`` and ordinates after them; straight on at
-    the ends."""
-    if n == 1:
-        return p[start + n]
-    i = below(p, start, n, x)
-    x0, y0 = p[start + i], p[start + n + i]
-    return y0 + (p[start + n + i + 1] - y0) * ((x - x0) / (p[start + i + 1] - x0))
 
 
 @compiled
@@ -136,11 +113,9 @@ def kernel_seconds(
     return seconds + max(busy + spared, min(alone, busy))
 
 
-class KernelStepTime(BaseModel):
+class KernelStepTime(StepTimeConfig):
     """Tables of measured kernels, all layers together [s]. Axes rise; the last one of ``attention_s`` varies
     fastest."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     kind: Literal["kernels"] = "kernels"
     dense_tokens: tuple[float, ...] = Field(min_length=2, description="tokens of a batch, padding included")
@@ -218,3 +193,8 @@ def kernel_params(config: KernelStepTime, capture_sizes: Sequence[int]) -> np.nd
     put(ALPHA, c.skew_alpha)
     p[COMM_S], p[COMM_TOKEN_S] = c.collectives_s, c.collectives_token_s
     return np.array(p)
+
+
+def build(config: KernelStepTime, capture_sizes: Sequence[int]) -> StepTime:
+    """For the compiled loop."""
+    return StepTime("kernels", KERNELS, kernel_params(config, capture_sizes), config.host_s, "user", "the scenario")

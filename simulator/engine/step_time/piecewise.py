@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from simulator.engine.compiled import compiled
-from simulator.engine.kernels import below, line
+from simulator.engine.step_time.base import PIECEWISE, StepTime, StepTimeConfig
+from simulator.engine.step_time.interpolate import below, line
 
 DECODE_KV_S, DECODE_SEQ_S, PREFILL_PAIR_S, PREFILL_SEQ_S, N_SIZES, N_KNOTS, SIZES = range(7)
 
@@ -30,10 +31,8 @@ def piecewise_seconds(p, tokens, prefill_tokens, prefill_seqs, prefill_pairs, de
     return max(seconds + p[PREFILL_PAIR_S] * prefill_pairs + p[PREFILL_SEQ_S] * prefill_seqs, 0.0)
 
 
-class PiecewiseStepTime(BaseModel):
+class PiecewiseStepTime(StepTimeConfig):
     """Straight lines by tokens of the padded batch, and terms for attention and sequences."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     kind: Literal["piecewise"] = "piecewise"
     tokens: tuple[float, ...] = Field(min_length=2, description="tokens of a batch, padding included, rising")
@@ -58,3 +57,10 @@ def piecewise_params(config: PiecewiseStepTime, capture_sizes: Sequence[int]) ->
     c = config
     head = [c.decode_kv_s, c.decode_seq_s, c.prefill_pair_s, c.prefill_seq_s, len(capture_sizes), len(c.tokens)]
     return np.array([*head, *capture_sizes, *c.tokens, *c.seconds], float)
+
+
+def build(config: PiecewiseStepTime, capture_sizes: Sequence[int]) -> StepTime:
+    """For the compiled loop."""
+    return StepTime(
+        "piecewise", PIECEWISE, piecewise_params(config, capture_sizes), config.host_s, "user", "the scenario"
+    )

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from simulator.catalog import GpuSpec, ModelSpec
 from simulator.catalog.profile import Profile, find_profile, match_profile
 from simulator.engine.config import EngineSettings
-from simulator.engine.step_time import GivenStepTime, StepTime, build_step_time
+from simulator.engine.step_time.base import StepTime
+from simulator.engine.step_time.config import GivenStepTime, build_step_time
 from simulator.errors import ServelabError
 
 

@@ -20,17 +20,17 @@ not judged for want of data.
 """
 
 from statistics import NormalDist
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import numpy as np
+from pydantic import Field
 
-from simulator.catalog import GpuSpec, ModelSpec
+from simulator.catalog import GpuSpec, ModelSpec, constants
 from simulator.engine.capacity import kv_bytes_per_token
 from simulator.engine.compiled import compiled
+from simulator.engine.config import EngineSettings
 from simulator.engine.model_memory import INT4, rank_weights, weight_bytes_each
-
-if TYPE_CHECKING:
-    from simulator.engine.config import EngineSettings
+from simulator.engine.step_time.base import ROOFLINE, StepTime, StepTimeConfig
 
 # places in the parameter array; captured CUDA graph sizes follow from SIZES on
 (
@@ -63,6 +63,41 @@ if TYPE_CHECKING:
     N_SIZES,
     SIZES,
 ) = range(28)
+
+
+class RooflineStepTime(StepTimeConfig):
+    """From datasheets. None: the default of data/roofline.csv, which says how good it is."""
+
+    kind: Literal["roofline"] = "roofline"
+    compute_efficiency: float | None = Field(default=None, gt=0, le=1, description="of dense FLOP/s in linears")
+    expert_efficiency: float | None = Field(default=None, gt=0, le=1, description="of dense FLOP/s in experts")
+    attention_efficiency: float | None = Field(default=None, gt=0, le=1, description="of FLOP/s in attention")
+    memory_efficiency: float | None = Field(default=None, gt=0, le=1, description="of bandwidth, weights")
+    kv_efficiency: float | None = Field(default=None, gt=0, le=1, description="of bandwidth, KV cache")
+    link_efficiency: float | None = Field(default=None, gt=0, le=1, description="of NVLink bandwidth")
+    pcie_efficiency: float | None = Field(default=None, gt=0, le=1, description="the same without NVLink")
+    all_reduce_s: float | None = Field(default=None, ge=0, description="latency of one all-reduce [s]")
+    all_reduce_pcie_s: float | None = Field(default=None, ge=0, description="the same without NVLink [s]")
+    layer_s: float | None = Field(default=None, ge=0, description="fixed GPU time per layer [s]")
+    launch_s: float | None = Field(default=None, ge=0, description="least time per layer without CUDA graph [s]")
+    seq_s: float | None = Field(default=None, ge=0, description="per sequence, synchronous scheduling [s]")
+    seq_async_s: float | None = Field(default=None, ge=0, description="per sequence, asynchronous scheduling [s]")
+    host_s: float | None = Field(default=None, ge=0, description="host time before each batch [s]")
+    expert_memory_efficiency: float | None = Field(
+        default=None, gt=0, le=1, description="of bandwidth, expert weights; None: memory_efficiency"
+    )
+    expert_imbalance: float | None = Field(
+        default=None, ge=0, description="of experts spread over ranks: 1 is that of uniform routing; None: 0"
+    )
+    moe_layer_s: float | None = Field(
+        default=None, ge=0, description="fixed GPU time per MoE layer, routing and launches; None: 0 [s]"
+    )
+    fp8_layer_s: float | None = Field(
+        default=None, ge=0, description="fixed GPU time per layer to quantise activations; None: 0 [s]"
+    )
+    mixed_layer_s: float | None = Field(
+        default=None, ge=0, description="fixed GPU time per layer of a batch with prefill; None: 0 [s]"
+    )
 
 
 @compiled
@@ -115,7 +150,7 @@ def roofline_seconds(
 
 
 def roofline_params(
-    model: ModelSpec, gpu: GpuSpec, settings: "EngineSettings", efficiency: dict[str, float]
+    model: ModelSpec, gpu: GpuSpec, settings: EngineSettings, efficiency: dict[str, float]
 ) -> np.ndarray:
     """Parameter array of `roofline_seconds`; ``efficiency`` holds the fields of `RooflineStepTime`, filled in."""
     tp, pp, h = settings.tensor_parallel_size, settings.pipeline_parallel_size, model.hidden_size
@@ -174,3 +209,14 @@ def roofline_params(
     p[EXPERT_MEMORY_RATE] = gpu.memory_bandwidth_bytes_per_s * share
     p[N_SIZES], p[SIZES:] = len(sizes), sizes
     return p
+
+
+def build(config: RooflineStepTime, model: ModelSpec, gpu: GpuSpec, settings: EngineSettings) -> StepTime:
+    """For the compiled loop; what ``config`` leaves open is taken from data/roofline.csv."""
+    filled = dict(constants("roofline"))
+    own = {k: v for k, v in config.model_dump(exclude={"kind"}).items() if v is not None}
+    params = roofline_params(model, gpu, settings, filled | own)
+    source = "datasheet roofline, efficiencies of data/roofline.csv"
+    if own:
+        source += f"; the scenario sets {', '.join(own)}"
+    return StepTime("roofline", ROOFLINE, params, (filled | own)["host_s"], "roofline", source)
