@@ -8,6 +8,13 @@ class ServelabError(ValueError):
     """Input that cannot be used. The message gives the value, the field and the limit."""
 
 
+class UnknownName(ServelabError, KeyError):
+    """A name that does not exist: a column, a metric. Also a KeyError, for code that asks for names."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """A hint for a misspelt name, or an empty string when nothing is close.
 

@@ -7,8 +7,9 @@ import pytest
 from builders import events, instances, meta, requests, result, timeline
 
 from simulator.errors import ServelabError
+from simulator.records.frames import COLUMNS
 from simulator.records.tables import empty
-from simulator.results.result import COLUMNS, Result
+from simulator.results.result import Result
 
 
 @pytest.fixture

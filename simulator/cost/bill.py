@@ -13,7 +13,7 @@ from simulator.errors import ServelabError
 from simulator.pricing.machines import peak
 from simulator.pricing.prices import PricesConfig
 from simulator.records import metrics
-from simulator.results.result import Result
+from simulator.records.run import RunRecords
 
 BILL = ["item", "quantity", "unit", "unit_price_usd", "usd", "source", "as_of"]
 HOURS_PER_MONTH, HOURS_PER_YEAR = 730.0, 8760.0
@@ -33,12 +33,12 @@ COSTS = {
 }
 
 
-def prices_of(result: Result, prices: PricesConfig | None = None) -> PricesConfig:
+def prices_of(result: RunRecords, prices: PricesConfig | None = None) -> PricesConfig:
     """``prices``, or those of the result's scenario."""
     return PricesConfig.model_validate_json(json.dumps(result.meta.get("prices") or {})) if prices is None else prices
 
 
-def bill(result: Result, prices: PricesConfig | None = None, table: pd.DataFrame | None = None) -> pd.DataFrame:
+def bill(result: RunRecords, prices: PricesConfig | None = None, table: pd.DataFrame | None = None) -> pd.DataFrame:
     """The run's bill, a row an item: item, quantity, unit, unit_price_usd [USD/unit], usd, source, as_of.
 
     ``prices`` is taken from the scenario, ``table`` from data/ and ``prices.file`` where not given. A GPU in
@@ -101,7 +101,7 @@ def per(usd: float, quantity: float, of: float = 1.0) -> float:
     return math.inf if usd > 0 else math.nan
 
 
-def known_cost(result: Result) -> tuple[pd.DataFrame | None, str]:
+def known_cost(result: RunRecords) -> tuple[pd.DataFrame | None, str]:
     """What `cost_summary` gives, or None and why there is none."""
     try:
         return cost_summary(result), ""
@@ -110,7 +110,10 @@ def known_cost(result: Result) -> tuple[pd.DataFrame | None, str]:
 
 
 def cost_summary(
-    result: Result, prices: PricesConfig | None = None, table: pd.DataFrame | None = None, today: dt.date | None = None
+    result: RunRecords,
+    prices: PricesConfig | None = None,
+    table: pd.DataFrame | None = None,
+    today: dt.date | None = None,
 ) -> pd.DataFrame:
     """What the run cost: metric, value, unit, source, as_of, staleness_days (of the oldest price).
 
@@ -147,7 +150,7 @@ def cost_summary(
     return out.assign(source=source, as_of=oldest, staleness_days=staleness_days(oldest, today or dt.date.today()))
 
 
-def _prefill_share(result: Result) -> float:
+def _prefill_share(result: RunRecords) -> float:
     """Share of the GPUs' busy time that prefill took, 0 where they never worked."""
     gpus = metrics.column(result.instances, "gpus").astype(float)
     busy = float((gpus * np.nan_to_num(metrics.column(result.instances, "busy_s"))).sum())

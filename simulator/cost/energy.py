@@ -19,7 +19,7 @@ from simulator.catalog import find_gpu, load_carbon, load_power
 from simulator.cost.rentals import horizon_s
 from simulator.errors import ServelabError, nearest
 from simulator.records import metrics
-from simulator.results.result import Result
+from simulator.records.run import RunRecords
 
 J_PER_KWH = 3.6e6
 COMPUTE_POWER = 1 / 3  # of model FLOP utilisation
@@ -77,7 +77,7 @@ def busy_w(p: Power, mbu: float | np.ndarray, mfu: float | np.ndarray) -> np.nda
     return np.minimum(p.base_w + p.memory_w * np.clip(mbu, 0, 1) + p.compute_w * computing, p.tdp_w)
 
 
-def energy(result: Result, config: PowerConfig) -> pd.DataFrame:
+def energy(result: RunRecords, config: PowerConfig) -> pd.DataFrame:
     """Energy of the GPUs by deployment: deployment, gpu, busy_w (mean of a GPU at work), kwh_busy, kwh_idle, kwh,
     j_per_token (output).
 

@@ -25,14 +25,14 @@ from simulator.cost.rentals import Rental, deployment_name, horizon_s, rentals
 from simulator.errors import ServelabError
 from simulator.pricing.prices import PricesConfig
 from simulator.records import metrics
+from simulator.records.run import RunRecords
 from simulator.records.tables import State
-from simulator.results.result import Result
 
 USES = ("serving", "failed work", "cold start", "idle", "headroom")
 
 
 def ledger(
-    result: Result, prices: PricesConfig | None = None, table: pd.DataFrame | None = None, window_s: float = 3600.0
+    result: RunRecords, prices: PricesConfig | None = None, table: pd.DataFrame | None = None, window_s: float = 3600.0
 ) -> pd.DataFrame:
     """All that was paid for, long: time_s (start of the window), deployment, item, quantity, unit, unit_price_usd
     [USD/unit], usd, source, as_of. It sums to `bill`.
@@ -97,7 +97,7 @@ class _Account:
 class _Use:
     """GPU-seconds that pods held, by deployment, window and use."""
 
-    def __init__(self, result: Result, edges: np.ndarray) -> None:
+    def __init__(self, result: RunRecords, edges: np.ndarray) -> None:
         self._result, self._edges = result, edges
         self._name = metrics.column(result.instances, "gpu").astype(str)
         self._owner = metrics.column(result.instances, "deployment").astype(int)
@@ -180,7 +180,7 @@ def gpu_seconds(requests: pd.DataFrame, pods: pd.DataFrame) -> np.ndarray:
 
 
 def shares(
-    result: Result, by: str = "tenant", prices: PricesConfig | None = None, table: pd.DataFrame | None = None
+    result: RunRecords, by: str = "tenant", prices: PricesConfig | None = None, table: pd.DataFrame | None = None
 ) -> pd.DataFrame:
     """Who the bill is for: group, requests, gpu_hours, share, usd, usd_per_1m_output_tokens.
 

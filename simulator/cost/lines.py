@@ -13,8 +13,8 @@ from simulator.cost.rentals import Rental, own_of
 from simulator.pricing.api import ApiPrice, api_cost_usd, find_api_price
 from simulator.pricing.prices import Overflow, PricesConfig
 from simulator.records import metrics
+from simulator.records.run import RunRecords
 from simulator.records.tables import State
-from simulator.results.result import Result
 
 GB, GIB = 1e9, 2**30
 HOURS_PER_MONTH = 730.0
@@ -48,7 +48,7 @@ def line(time_s: float, owner: str, item: str, quantity: float, unit: str, usd_p
 
 
 def other_lines(
-    result: Result, prices: PricesConfig, rented: list[Rental], end_s: float, window_s: float = 0.0
+    result: RunRecords, prices: PricesConfig, rented: list[Rental], end_s: float, window_s: float = 0.0
 ) -> list[Line]:
     """All lines beside the machines, by windows of ``window_s`` [s] (0: one for the whole run)."""
     edges = windows(end_s, window_s)
@@ -77,7 +77,7 @@ def overlap_s(edges: np.ndarray, start_s: float, end_s: float) -> np.ndarray:
     return np.clip(np.minimum(upper, end_s) - np.maximum(edges[:-1], start_s), 0.0, None)
 
 
-def _stages(result: Result, prices: PricesConfig, edges: np.ndarray) -> Iterator[Line]:
+def _stages(result: RunRecords, prices: PricesConfig, edges: np.ndarray) -> Iterator[Line]:
     """Cores, memory and GPUs that the stages of the path hold for the whole run."""
     own = own_of(result, prices)
     for stage in result.meta.get("stages") or []:
@@ -142,7 +142,7 @@ def _licences(prices: PricesConfig, rented: list[Rental], edges: np.ndarray) -> 
             )
 
 
-def _egress(result: Result, prices: PricesConfig, edges: np.ndarray) -> Iterator[Line]:
+def _egress(result: RunRecords, prices: PricesConfig, edges: np.ndarray) -> Iterator[Line]:
     """Answers sent to clients, in the window in which they ended."""
     if prices.egress_bytes_per_token is None or prices.egress_usd_per_gb is None:
         return
@@ -175,7 +175,7 @@ def api_price(config: Overflow) -> ApiPrice:
     )
 
 
-def _overflow(result: Result, prices: PricesConfig, edges: np.ndarray) -> Iterator[Line]:
+def _overflow(result: RunRecords, prices: PricesConfig, edges: np.ndarray) -> Iterator[Line]:
     """What the gateway or an engine turned away, bought from an API: prompts, and as many tokens as were asked for.
 
     The API's own prefix cache is not simulated: ``cached_share`` of the prompt tokens is billed as found there, none by
@@ -198,7 +198,7 @@ def _overflow(result: Result, prices: PricesConfig, edges: np.ndarray) -> Iterat
             yield Line(time_s, "", item, amount, "1M token", usd, amount * usd, source, price.as_of)
 
 
-def unbilled(result: Result, prices: PricesConfig) -> list[str]:
+def unbilled(result: RunRecords, prices: PricesConfig) -> list[str]:
     """What the run used that no price was given for."""
     out = []
     stages = result.meta.get("stages") or []

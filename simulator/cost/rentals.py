@@ -22,7 +22,7 @@ from simulator.pricing.machines import Interval, cheapest, counted, peak, places
 from simulator.pricing.price_table import price_list
 from simulator.pricing.prices import Offer, PricesConfig, Tranche, offers, own_prices
 from simulator.records import metrics
-from simulator.results.result import Result
+from simulator.records.run import RunRecords
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,13 @@ class Rental:
         return self.quantity * self.usd_per_unit_hour
 
 
-def horizon_s(result: Result) -> float:
+def horizon_s(result: RunRecords) -> float:
     """The end of the run: of the last request, or of the last pod [s]."""
     ends = _ends_s(result)
     return max(metrics.duration_s(result.requests), float(ends.max()) if len(ends) else 0.0)
 
 
-def rentals(result: Result, prices: PricesConfig, table: pd.DataFrame | None = None) -> list[Rental]:
+def rentals(result: RunRecords, prices: PricesConfig, table: pd.DataFrame | None = None) -> list[Rental]:
     """Everything rented for the run. Raises ServelabError for a GPU without a price, and for an own price of an unknown
     GPU.
 
@@ -79,13 +79,13 @@ def rentals(result: Result, prices: PricesConfig, table: pd.DataFrame | None = N
     return [_as_counted(r, end_s) for r in found if r.end_s > r.start_s]
 
 
-def own_of(result: Result, prices: PricesConfig) -> dict[str, float]:
+def own_of(result: RunRecords, prices: PricesConfig) -> dict[str, float]:
     """The user's own prices [USD/GPU/hour]; GPUs that the run had count as known, those of the user's own too."""
     had = [*result.instances["gpu"], *(d["gpu"] for d in result.meta.get("deployments") or [] if "gpu" in d)]
     return own_prices(prices, {str(g).partition(":")[0] for g in had})
 
 
-def pools_of(result: Result) -> list[PoolConfig]:
+def pools_of(result: RunRecords) -> list[PoolConfig]:
     """The node pools of the scenario."""
     nodes = (result.meta.get("scenario") or {}).get("nodes") or {}
     return [PoolConfig.model_validate_json(json.dumps(p)) for p in nodes.get("pools") or []]
@@ -108,7 +108,7 @@ class _Terms:
     end_s: float
 
 
-def _of_pods(result: Result, own: dict[str, float], terms: _Terms) -> Iterator[Rental]:
+def _of_pods(result: RunRecords, own: dict[str, float], terms: _Terms) -> Iterator[Rental]:
     prices = terms.prices
     keys = list(result.instances[["deployment", "gpu", "gpus"]].drop_duplicates().itertuples(index=False, name=None))
     if prices.committed:  # paid for by a deployment that never had a pod too
@@ -136,7 +136,7 @@ def _of_pods(result: Result, own: dict[str, float], terms: _Terms) -> Iterator[R
                 yield from _bought(_Machine(name, name, gpu, offer.gpu_count), offer, place, [], terms)
 
 
-def _of_nodes(result: Result, own: dict[str, float], terms: _Terms) -> Iterator[Rental]:
+def _of_nodes(result: RunRecords, own: dict[str, float], terms: _Terms) -> Iterator[Rental]:
     prices = terms.prices
     found = list(result.nodes.groupby(["pool", "gpu", "gpus"], sort=False))
     if prices.committed:  # paid for by a pool that never had a node too
@@ -233,19 +233,19 @@ def _price(offer: Offer, tranche: Tranche, prices: PricesConfig, listed: pd.Data
     return usd, f"committed {deal.commitment}", f"{offer.source}; {deal.source}", min(dates, default="")
 
 
-def deployment_name(result: Result, index: int) -> str:
+def deployment_name(result: RunRecords, index: int) -> str:
     """What deployment ``index`` is called."""
     known = result.meta.get("deployments") or []
     name = f"deployment {index}"
     return str(known[index].get("name", name)) if 0 <= index < len(known) else name
 
 
-def _ends_s(result: Result) -> np.ndarray:
+def _ends_s(result: RunRecords) -> np.ndarray:
     end_s = metrics.column(result.instances, "end_s")
     return np.where(np.isnan(end_s), metrics.duration_s(result.requests), end_s)
 
 
-def _intervals(result: Result, deployment: int, gpu: str, gpus: int) -> list[Interval]:
+def _intervals(result: RunRecords, deployment: int, gpu: str, gpus: int) -> list[Interval]:
     rows = result.instances
     chosen = ((rows["deployment"] == deployment) & (rows["gpu"] == gpu) & (rows["gpus"] == gpus)).to_numpy()
     return list(zip(metrics.column(rows, "start_s")[chosen].tolist(), _ends_s(result)[chosen].tolist(), strict=True))

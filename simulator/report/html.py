@@ -20,7 +20,7 @@ from simulator.core.stamp import scenario_hash
 from simulator.cost.bill import COSTS, bill, known_cost
 from simulator.errors import ServelabError
 from simulator.records.metrics import completed, latency, rows_of
-from simulator.results.objectives import differ
+from simulator.records.objectives import differ
 from simulator.results.replications import intervals
 from simulator.results.result import Result
 

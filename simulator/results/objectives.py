@@ -9,25 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from simulator.core.slo import SloConfig, good_requests, judge
+from simulator.core.slo import SloConfig, judge
 from simulator.errors import ServelabError, nearest
 from simulator.records.metrics import Window, column, completed, latency
+from simulator.records.objectives import differ, good, latencies, objectives
 from simulator.results.verdict import RunState, verdict_line
 
 GROUPS = ("traffic_class", "tenant", "deployment", "window")
 SHOWN = {"ttft_s": (50, 90, 99), "tpot_s": (50, 90, 99), "e2el_s": (50, 90, 99)}
-
-
-def objectives(meta: Mapping[str, Any]) -> list[tuple[str, SloConfig]]:
-    """Each class of traffic and the SLO that holds for it, in the order of ``requests.traffic_class``."""
-    whole = meta.get("slo") or {}
-    classes = meta.get("traffic_classes") or [{"name": "", "slo": None}]
-    return [(c["name"], SloConfig.model_validate(c["slo"] or whole)) for c in classes]
-
-
-def differ(meta: Mapping[str, Any]) -> bool:
-    """Whether some class has an SLO of its own."""
-    return any(c["slo"] for c in meta.get("traffic_classes") or [])
 
 
 def _parts(requests: pd.DataFrame, meta: Mapping[str, Any]) -> Iterator[tuple[str, SloConfig, pd.DataFrame]]:
@@ -42,21 +31,6 @@ def _parts(requests: pd.DataFrame, meta: Mapping[str, Any]) -> Iterator[tuple[st
             yield name, slo, requests[place == i]
 
 
-def _latencies(requests: pd.DataFrame, slo: SloConfig) -> dict[str, np.ndarray]:
-    return {name: latency(requests, name) for name in slo.limits()}
-
-
-def good(requests: pd.DataFrame, meta: Mapping[str, Any]) -> np.ndarray:
-    """Which requests completed and met every limit of the SLO of their class."""
-    out = np.zeros(len(requests), bool)
-    place = column(requests, "traffic_class")
-    for i, (_, slo) in enumerate(objectives(meta)):
-        mine = place == i
-        part = requests if mine.all() else requests[mine]
-        out[mine] = good_requests(completed(part), _latencies(part, slo), slo)
-    return out
-
-
 def judged(requests: pd.DataFrame, meta: Mapping[str, Any], window: Window) -> pd.DataFrame:
     """`slo.judge` of the requests that arrived in ``window``, by class where classes have their own SLOs.
 
@@ -66,7 +40,7 @@ def judged(requests: pd.DataFrame, meta: Mapping[str, Any], window: Window) -> p
     requests = requests if inside.all() else requests[inside]
     frames = [
         judge(
-            column(part, "arrival_s"), completed(part), _latencies(part, slo), slo, window.length_s, window.start_s
+            column(part, "arrival_s"), completed(part), latencies(part, slo), slo, window.length_s, window.start_s
         ).assign(traffic_class=name)
         for name, slo, part in _parts(requests, meta)
     ]
