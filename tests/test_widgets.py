@@ -130,7 +130,7 @@ def test_nonsense_in_a_field_with_a_slider_is_said_and_never_kept_as_good(page):
 
 
 def test_unexpected_faults_are_said(page, monkeypatch):
-    monkeypatch.setattr("simulator.widgets.preview", lambda *_: 1 / 0)
+    monkeypatch.setattr("simulator.widgets.form.preview", lambda *_: 1 / 0)
     page.slider("deployments.0.replicas").value = 7
     assert "no preview: ZeroDivisionError" in page._card.value
     monkeypatch.setattr(page.draft, "undo", lambda: 1 / 0)
@@ -524,9 +524,11 @@ def test_the_app_wants_a_token_and_keeps_visitors_apart(tmp_path):
         shot(one, "explorer-app")
         log = tmp_path / "log"
         started = log.read_text().count("Kernel started")
-        one.page.close(run_before_unload=True)
-        other.page.close(run_before_unload=True)
+        for tab in (one, other):
+            tab.page.unroute_all()  # or the beacon of a page that goes may be lost behind the routes of `browser`
+            tab.page.context.unroute_all()
+            tab.page.close(run_before_unload=True)
         deadline = time.monotonic() + 20
         while log.read_text().count("Kernel shutdown") < 2 and time.monotonic() < deadline:
-            time.sleep(0.2)
+            stranger.page.wait_for_timeout(200)
         assert log.read_text().count("Kernel shutdown") == 2 <= started  # a closed page takes its kernel along
