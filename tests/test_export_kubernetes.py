@@ -9,8 +9,10 @@ from simulator.catalog import load_gpus
 from simulator.cluster.cold_start import chain
 from simulator.command.app import app
 from simulator.errors import ServelabError
-from simulator.export.kubernetes import MARGIN, PERIOD_S, PRODUCTS, manifests, start_s, to_yaml
-from simulator.export.validate_manifests import validate
+from simulator.export.kubernetes.gpus import PRODUCTS
+from simulator.export.kubernetes.manifests import manifests, to_yaml
+from simulator.export.kubernetes.pods import MARGIN, PERIOD_S, start_s
+from simulator.export.kubernetes.schemas import validate
 from simulator.run.resolved import resolve_deployment
 from simulator.scenario import Scenario
 

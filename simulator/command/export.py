@@ -114,8 +114,8 @@ def kubernetes(
     overwrite: Overwrite = False,
 ) -> None:
     """Write Kubernetes manifests of the deployments, checked against schemas."""
-    from simulator.export.kubernetes import DOWNLOADS, manifests, to_yaml
-    from simulator.export.validate_manifests import CUSTOM, FALLBACK
+    from simulator.export.kubernetes.manifests import DOWNLOADS, manifests, to_yaml
+    from simulator.export.kubernetes.schemas import CUSTOM, FALLBACK
     from simulator.scenario import Scenario
 
     try:

@@ -6,91 +6,28 @@ not know (image, namespace, where Prometheus is) is an argument.
 """
 
 import math
-import re
 import shlex
 from typing import Any
 
 import yaml
 
-from simulator.cluster.autoscaler.hpa import HpaConfig, HpaMetric, ScaleUp
+from simulator.cluster.autoscaler.hpa import HpaConfig
 from simulator.cluster.autoscaler.keda import KedaConfig
-from simulator.cluster.cold_start import chain
 from simulator.errors import ServelabError
-from simulator.export.validate_manifests import validate
+from simulator.export.kubernetes.autoscalers import hpa, keda
+from simulator.export.kubernetes.gpus import is_amd
+from simulator.export.kubernetes.pods import MODELS, PORT, check_weights, pod_spec
+from simulator.export.kubernetes.schemas import validate
 from simulator.export.vllm_serve import serve_arguments
 from simulator.run.resolved import Resolved, resolve_deployment
 from simulator.scenario import Scenario
 
-PORT, PERIOD_S, MARGIN = 8000, 10, 1.5
-MODELS, HUB = "/models", "/hub"  # where a claim is mounted; where downloads go, whoever runs in the image
 DOWNLOADS = (
     "Every new pod downloads the weights from the Hugging Face Hub; for a gated model with the token in the Secret "
     "hf-token, key token:\n"
     "kubectl create secret generic hf-token --from-literal=token=hf_...\n"
     "--weights-claim has them read from a volume instead."
 )
-# what Prometheus has of vLLM and DCGM; the adapter must offer the name on the left for pods, the query is for totals
-SERIES = {
-    "concurrency": (
-        "vllm_requests_in_pod",
-        "sum(vllm:num_requests_running{{{0}}}) + sum(vllm:num_requests_waiting{{{0}}})",
-    ),
-    "queue_depth": ("vllm_num_requests_waiting", "sum(vllm:num_requests_waiting{{{0}}})"),
-    "kv_use": ("vllm_kv_cache_usage_perc", "sum(vllm:kv_cache_usage_perc{{{0}}})"),
-    "request_rate": ("vllm_request_rate", "sum(rate(vllm:request_success_total{{{0}}}[1m]))"),
-    "token_rate": ("vllm_generation_token_rate", "sum(rate(vllm:generation_tokens_total{{{0}}}[1m]))"),
-    "duty_cycle": ("dcgm_fi_dev_gpu_util_share", "sum(DCGM_FI_DEV_GPU_UTIL{{{0}}}) / 100"),
-}
-
-# what NVIDIA's GPU feature discovery writes into the label nvidia.com/gpu.product, by catalog name; a slice has that of
-# its GPU
-PRODUCTS = {
-    "a100_pcie": "NVIDIA-A100-80GB-PCIe",
-    "a100_sxm": "NVIDIA-A100-SXM4-80GB",
-    "a100_sxm_40gb": "NVIDIA-A100-SXM4-40GB",
-    "a30": "NVIDIA-A30",
-    "a6000": "NVIDIA-RTX-A6000",
-    "b200_sxm": "NVIDIA-B200",
-    "h100_pcie": "NVIDIA-H100-PCIe",
-    "h100_sxm": "NVIDIA-H100-80GB-HBM3",
-    "h200_sxm": "NVIDIA-H200",
-    "l4": "NVIDIA-L4",
-    "l40s": "NVIDIA-L40S",
-    "rtx_4090": "NVIDIA-GeForce-RTX-4090",
-}
-
-
-def _amd(gpu: str) -> bool:
-    """Whether a GPU of that name is AMD's: an Instinct.
-
-    >>> _amd("mi300x"), _amd("AMD Instinct MI325X"), _amd("h100_sxm"), _amd("h100_sxm:3g.40gb")
-    (True, True, False, False)
-    """
-    return re.search(r"(?i)\bamd\b|(?<![a-z])mi\d{3}", gpu) is not None
-
-
-def resource_of(gpu: str) -> str:
-    """The name by which a device plugin offers that GPU.
-
-    >>> resource_of("h100_sxm"), resource_of("h100_sxm:3g.40gb"), resource_of("mi300x")
-    ('nvidia.com/gpu', 'nvidia.com/mig-3g.40gb', 'amd.com/gpu')
-    """
-    _, _, profile = gpu.partition(":")
-    return "amd.com/gpu" if _amd(gpu) else f"nvidia.com/mig-{profile}" if profile else "nvidia.com/gpu"
-
-
-def start_s(r: Resolved, download: bool = False) -> float:
-    """From the start of its container, which is when a startup probe begins, to a pod's readiness, nothing cached [s].
-
-    With ``download``, weights are written to the node's disk before they are read, at the same rate.
-    """
-    weights = r.config.pod.weights_bytes
-    size = r.settings.capacity.weight_bytes * r.gpus if weights is None else weights
-    return sum(
-        s * (2 if download and phase == "weights" else 1)
-        for phase, s in chain(r.config.pod, size)
-        if phase not in ("node", "driver", "image_pull", "image_extract")
-    )
 
 
 def manifests(
@@ -120,15 +57,15 @@ def manifests(
     """
     r = resolve_deployment(scenario, index)
     name = _dns(r.config.name)
-    _check_weights(r, image, weights_claim)
-    image = image or f"vllm/vllm-openai{'-rocm' if _amd(r.gpu.name) else ''}:v{r.settings.version}.0"
+    check_weights(r, image, weights_claim)
+    image = image or f"vllm/vllm-openai{'-rocm' if is_amd(r.gpu.name) else ''}:v{r.settings.version}.0"
     per_node = _gpus_per_node(scenario, r)
     nodes, join = _nodes(r, per_node)
     arguments = [*serve_arguments(r.config, model_id), *join]
     if weights_claim is not None and not arguments[0].startswith("/"):
         model = arguments[0].removeprefix("./")
         arguments = [f"{MODELS}/{model}", *arguments[1:], "--served-model-name", model]
-    pod = _pod(r, name, image, arguments, math.ceil(r.gpus / nodes), weights_claim)
+    pod = pod_spec(r, name, image, arguments, math.ceil(r.gpus / nodes), weights_claim)
     meta = {"name": name, "namespace": namespace, "labels": {"app": name}}
     made = [
         _group(r, meta, pod, nodes, name) if nodes > 1 else _deployment(r, meta, pod, name),
@@ -151,9 +88,9 @@ def manifests(
     target = {"apiVersion": made[0]["apiVersion"], "kind": made[0]["kind"], "name": name}
     scaler = r.config.autoscaler
     if isinstance(scaler, HpaConfig):
-        made.append(_hpa(scaler, meta, target))
+        made.append(hpa(scaler, meta, target))
     elif isinstance(scaler, KedaConfig):
-        made.append(_keda(scaler, meta, target, name, prometheus))
+        made.append(keda(scaler, meta, target, name, prometheus))
     elif scaler.kind != "none":
         needs = {"kpa": "Knative Serving", "scheduled": "a CronJob or KEDA's cron trigger"}.get(
             scaler.kind, "something else"
@@ -220,71 +157,6 @@ def _nodes(r: Resolved, per_node: int) -> tuple[int, list[str]]:
     return nodes, ["--data-parallel-size-local", str(ranks // nodes), "--data-parallel-backend", "ray"]
 
 
-def _check_weights(r: Resolved, image: str | None, claim: str | None) -> None:
-    inside = f"deployment {r.config.name!r}: pod.weights='image'"
-    if claim is not None:
-        if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", claim):
-            raise ServelabError(
-                f"--weights-claim {claim!r}: expected the name of a PersistentVolumeClaim: a-z, 0-9, - and . only"
-            )
-        if r.config.pod.weights == "image":
-            raise ServelabError(f"{inside}, so nothing would read --weights-claim {claim!r}; leave one out")
-    elif r.config.pod.weights == "image" and image is None:
-        raise ServelabError(f"{inside}: vLLM's own image has no weights; give one that has them (--image NAME)")
-
-
-def _weights(r: Resolved, claim: str | None) -> tuple[dict[str, Any] | None, dict[str, Any], bool]:
-    """Where weights come from: a volume, what the container has for it, and whether it is a download."""
-    if r.config.pod.weights == "image":
-        return None, {}, False
-    mount: dict[str, Any] = {"name": "weights", "mountPath": HUB}
-    if claim is not None:
-        mount |= {"mountPath": MODELS, "readOnly": True}
-        source = {"name": "weights", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
-        return source, {"volumeMounts": [mount]}, False
-    secret = {"name": "hf-token", "key": "token", "optional": True}
-    env = [{"name": "HF_HOME", "value": HUB}, {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": secret}}]
-    return {"name": "weights", "emptyDir": {}}, {"env": env, "volumeMounts": [mount]}, True
-
-
-def _pod(r: Resolved, name: str, image: str, arguments: list[str], gpus: int, claim: str | None) -> dict[str, Any]:
-    """The pod's spec: probes with the times of the cold start, weights, shared memory for tensor parallelism, time
-    to drain."""
-    volume, has, download = _weights(r, claim)
-    probe = {"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": PERIOD_S}
-    cold = MARGIN * start_s(r, download)
-    devices = {resource_of(r.gpu.name): str(gpus)}
-    container = {
-        "name": "vllm",
-        "image": image,
-        "command": ["vllm", "serve"],
-        "args": [*arguments, "--port", str(PORT)],
-        "ports": [{"name": "http", "containerPort": PORT}],
-        "resources": {"limits": devices, "requests": devices},
-        "startupProbe": {**probe, "failureThreshold": max(3, math.ceil(cold / PERIOD_S))},
-        "readinessProbe": {**probe, "failureThreshold": 3},
-        "livenessProbe": {**probe, "failureThreshold": 6},
-        **has,
-        "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}, *has.get("volumeMounts", [])],
-    }
-    return {
-        **_product(r.gpu.name),
-        "terminationGracePeriodSeconds": math.ceil(r.config.pod.drain_s),
-        "containers": [container],
-        "volumes": [{"name": "shm", "emptyDir": {"medium": "Memory"}}, *([volume] if volume else [])],
-    }
-
-
-def _product(gpu: str) -> dict[str, Any]:
-    """Prefers nodes of that GPU; not more than that, as a cluster may lack the label."""
-    product = PRODUCTS.get(gpu.partition(":")[0])
-    if product is None:
-        return {}
-    wanted = {"key": "nvidia.com/gpu.product", "operator": "In", "values": [product]}
-    term = {"weight": 100, "preference": {"matchExpressions": [wanted]}}
-    return {"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [term]}}}
-
-
 def _replicas(r: Resolved) -> dict[str, int]:
     """None where an autoscaler sets them: each apply would undo it."""
     return {"replicas": r.config.replicas} if r.config.autoscaler.kind == "none" else {}
@@ -341,89 +213,3 @@ def _group(r: Resolved, meta: dict[str, Any], pod: dict[str, Any], nodes: int, n
             },
         },
     }
-
-
-def _quantity(value: float) -> str:
-    """A number as Kubernetes writes quantities.
-
-    >>> _quantity(16.0), _quantity(0.75)
-    ('16', '750m')
-    """
-    return str(int(value)) if value == int(value) else f"{math.ceil(value * 1000)}m"
-
-
-def _hpa(c: HpaConfig, meta: dict[str, Any], target: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "apiVersion": "autoscaling/v2",
-        "kind": "HorizontalPodAutoscaler",
-        "metadata": meta,
-        "spec": {
-            "scaleTargetRef": target,
-            "minReplicas": c.min_replicas,
-            "maxReplicas": c.max_replicas,
-            "metrics": [_metric(m) for m in c.metrics],
-            "behavior": {"scaleUp": _rules(c.scale_up, c.tolerance), "scaleDown": _rules(c.scale_down, c.tolerance)},
-        },
-    }
-
-
-def _metric(m: HpaMetric) -> dict[str, Any]:
-    name = SERIES[m.metric][0]
-    if m.target_average_value is not None:
-        target = {"type": "AverageValue", "averageValue": _quantity(m.target_average_value)}
-    else:
-        assert m.target_value is not None
-        target = {"type": "Value", "value": _quantity(m.target_value)}
-    kind = "External" if m.external else "Pods"
-    return {"type": kind, kind.lower(): {"metric": {"name": name}, "target": target}}
-
-
-def _rules(s: ScaleUp, tolerance: float) -> dict[str, Any]:
-    out: dict[str, Any] = {
-        "stabilizationWindowSeconds": int(s.stabilization_window_s),
-        "selectPolicy": s.select.capitalize(),
-        "policies": [
-            {"type": p.type.capitalize(), "value": p.value, "periodSeconds": int(p.period_s)} for p in s.policies
-        ],
-    }
-    if tolerance != 0.1:  # the controller's own default
-        out["tolerance"] = _quantity(tolerance)
-    return out
-
-
-def _keda(
-    c: KedaConfig, meta: dict[str, Any], target: dict[str, Any], name: str, prometheus: str | None
-) -> dict[str, Any]:
-    if prometheus is None:
-        raise ServelabError("KEDA asks Prometheus for its metric: give its address (--prometheus http://...)")
-    for field in ("min_replicas", "idle_replica_count"):
-        if getattr(c, field) == 0:
-            raise ServelabError(
-                f"{name}: autoscaler.{field}=0: pods themselves write {c.metric!r}, so at zero replicas KEDA finds no "
-                "series and never wakes them; keep at least one (min_replicas from 1 on, no idle_replica_count)"
-            )
-    spec: dict[str, Any] = {
-        "scaleTargetRef": target,
-        "minReplicaCount": c.min_replicas,
-        "maxReplicaCount": c.max_replicas,
-        "pollingInterval": c.polling_interval_s,
-        "cooldownPeriod": int(c.cooldown_period_s),
-        "initialCooldownPeriod": int(c.initial_cooldown_period_s),
-        "advanced": {
-            "horizontalPodAutoscalerConfig": {
-                "behavior": {"scaleUp": _rules(c.scale_up, c.tolerance), "scaleDown": _rules(c.scale_down, c.tolerance)}
-            }
-        },
-        "triggers": [
-            {
-                "type": "prometheus",
-                "metadata": {
-                    "serverAddress": prometheus,
-                    "query": SERIES[c.metric][1].format(f'app="{name}"'),
-                    "threshold": f"{c.threshold:g}",
-                    "activationThreshold": f"{c.activation_threshold:g}",
-                },
-            }
-        ],
-    }
-    return {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": meta, "spec": spec}
