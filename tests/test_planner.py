@@ -158,11 +158,13 @@ def test_capacity_is_where_the_slo_breaks():
 
 def optimum(s, choices, claim, u, seed=0):
     """By enumeration: the cheapest design that passes the search world and the proof, all of them simulated."""
-    from simulator.planner.plan import _Search
+    from simulator.planner.proof import holds
+    from simulator.planner.search import Search
+    from simulator.planner.worlds import hard_world
 
-    search = _Search(s, choices, claim, u, seed, HERE)
-    search._simulate(search._designs)
-    held = [d for d in search._designs if d.search["meets"] and search._holds(d)]
+    search = Search(s, choices, hard_world(s, u, claim.probability, seed), u, HERE)
+    search.simulate(search.designs)
+    held = [d for d in search.designs if d.search["meets"] and holds(d, claim, u, seed, HERE)]
     return min((d.usd_per_hour for d in held), default=None)
 
 

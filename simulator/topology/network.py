@@ -4,16 +4,17 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
-from scipy.stats import norm
 
 from simulator.records.tables import State
-from simulator.topology.path import HopConfig, PathConfig, Pool
+from simulator.topology.graph import StageGraph
+from simulator.topology.hops import Hops
+from simulator.topology.journey import HOLDS, WAITS, Journey
+from simulator.topology.path import PathConfig, Pool
 from simulator.topology.station import Clock, Station, Visit
 from simulator.workload.table import RequestTable
 
 DONE, FAILED, TIMED_OUT, CACHED = range(4)
 OUTCOMES = ("done", "failed", "timed_out", "cache_hit")
-NO, WAITS, HOLDS = range(3)  # a worker of a pool that is held for the whole request
 
 
 class Llm(Protocol):
@@ -27,33 +28,6 @@ class Llm(Protocol):
 
     def again(self, row: int) -> None:
         """Request ``row``, which the LLM has lost, will be sent again."""
-
-
-class _Journey:
-    """Where one request is."""
-
-    __slots__ = ("attempt", "critical", "hit", "holds", "in_llm", "left", "open", "past", "sent_s", "skipped")
-
-    def __init__(self, before: list[int], critical: int, sent_s: float) -> None:
-        self.left = before.copy()  # stages that each stage still waits for
-        self.critical = critical  # stages that the client still waits for
-        self.past: set[int] = set()  # stages that are behind it
-        self.skipped: set[int] = set()  # not chosen by a branch
-        self.hit = False
-        self.open = True
-        self.in_llm = False
-        self.attempt = 0  # at the LLM
-        self.holds = NO
-        self.sent_s = sent_s
-
-
-def sidecar(hop: HopConfig) -> tuple[float, float]:
-    """Location and scale of the logarithm of a sidecar pair's time: a lognormal through the two measured
-    percentiles."""
-    assert hop.sidecar_p90_s is not None and hop.sidecar_p99_s is not None
-    low, high = norm.ppf(0.9), norm.ppf(0.99)
-    sigma = float(np.log(hop.sidecar_p99_s / hop.sidecar_p90_s) / (high - low))
-    return float(np.log(hop.sidecar_p90_s) - low * sigma), sigma
 
 
 class Network:
@@ -75,20 +49,8 @@ class Network:
     ) -> None:
         self._path, self._table, self._clock, self._llm, self._ended = path, table, clock, llm, ended
         self._timeout_s, self._rng = timeout_s, rng
-        stages, place = path.stages, {s.name: i for i, s in enumerate(path.stages)}
-        self._before = [[place[b] for b in path.before(i)] for i in range(len(stages))]
-        self._follow: list[list[int]] = [[] for _ in stages]
-        for i, before in enumerate(self._before):
-            for b in before:
-                self._follow[b].append(i)
-        self._count = [len(b) for b in self._before]
-        self._entries = [i for i, b in enumerate(self._before) if not b]
-        self._branches = [[place[b] for b in s.branches] for s in stages]
-        self._odds = [np.cumsum(list(s.branches.values())) for s in stages]
-        self._llm_stage = next(i for i, s in enumerate(stages) if s.kind == "llm")
-        self._waits = self._critical()
-        self._after_llm = self._later(self._llm_stage)
-        self.streams = all(stages[i].streaming for i in self._after_llm if self._waits[i])
+        self._graph, stages = StageGraph(path), path.stages
+        self._waits = self._graph.waits
         self._pools = {p.name: Station(clock, p.workers * (pods if p.per_pod else 1)) for p in path.pools}
         self._pool_of = {p.name: p for p in path.pools}
         self.stations = [
@@ -99,39 +61,12 @@ class Network:
         self._draws: list[np.ndarray | None] = [
             None if s.kind == "llm" else s.service.draw(rng(f"stage {s.name}"), n) for s in stages
         ]
-        self._chance = [rng(f"stage {s.name} chance").random((n, 3)) if self._needs_chance(s) else None for s in stages]
+        self._chance = [rng(f"stage {s.name} chance").random((n, 3)) if _needs_chance(s) else None for s in stages]
         self._more = rng("stages, later attempts")
-        self._hop = path.hop
-        self.way_back_s = path.hop.network_s if path.hop is not None else 0.0  # of an answer, over one hop
-        self._mu_sigma = sidecar(path.hop) if path.hop and path.hop.sidecar_p90_s else None
-        self._hops = {
-            i: rng(f"hop to {s.name}").standard_normal(n) for i, s in enumerate(stages) if self._mu_sigma and s.hop
-        }
-        self._journeys: dict[int, _Journey] = {}
+        self._hops = Hops(path, self._graph, table, rng)
+        self.way_back_s, self.streams = self._hops.back_s, self._graph.streams
+        self._journeys: dict[int, Journey] = {}
         self.log: list[tuple[int, int, int, float, float, float, int]] = []
-
-    # ---- the graph --------------------------------------------------------------------------------------
-
-    @staticmethod
-    def _needs_chance(s: Any) -> bool:
-        return s.probability < 1 or bool(s.branches) or s.cache_hit_probability > 0 or s.failure_probability > 0
-
-    def _later(self, i: int) -> set[int]:
-        found: set[int] = set()
-        todo = [i]
-        while todo:
-            for k in self._follow[todo.pop()]:
-                if k not in found:
-                    found.add(k)
-                    todo.append(k)
-        return found
-
-    def _critical(self) -> list[bool]:
-        """Stages that the client waits for: those on the critical path, or before one that is."""
-        waits = [not s.off_critical_path for s in self._path.stages]
-        for i in reversed(self._path.order()):
-            waits[i] = waits[i] or any(waits[k] for k in self._follow[i])
-        return waits
 
     # ---- a request's way --------------------------------------------------------------------------------
 
@@ -152,18 +87,18 @@ class Network:
 
     def enter(self, row: int, now: float) -> None:
         """The client sends request ``row`` at ``now`` [s]."""
-        journey = _Journey(self._count, sum(self._waits), now)
+        journey = Journey(self._graph.count, sum(self._waits), now)
         self._journeys[row] = journey
         if self._timeout_s < np.inf:
             self._clock.at(now + self._timeout_s, self._deadline, row, journey, now + self._timeout_s)
-        for i in self._entries:
+        for i in self._graph.entries:
             self._reach(row, journey, i, now)
 
-    def _deadline(self, row: int, journey: _Journey, now: float) -> None:
+    def _deadline(self, row: int, journey: Journey, now: float) -> None:
         if journey.open:
             self._close(row, journey, now, State.TIMED_OUT)
 
-    def _reach(self, row: int, journey: _Journey, i: int, now: float) -> None:
+    def _reach(self, row: int, journey: Journey, i: int, now: float) -> None:
         """All that comes before stage ``i`` is done."""
         stage, chance = self._path.stages[i], self._chance[i]
         unwanted = i in journey.skipped or (journey.hit and not stage.on_cache_hit)
@@ -173,27 +108,13 @@ class Network:
         if unwanted:
             self._done(row, journey, i, now, False)
             return
-        delay = self._hop_s(row, i) if stage.hop else 0.0
+        delay = self._hops.seconds(row, i) if stage.hop else 0.0
         if delay > 0:
             self._clock.at(now + delay, self._attempt, row, journey, i, 0, now + delay)
         else:
             self._attempt(row, journey, i, 0, now)
 
-    def _hop_s(self, row: int, i: int) -> float:
-        hop = self._hop
-        if hop is None:
-            return 0.0
-        seconds = hop.network_s
-        if hop.bytes_per_s:
-            tokens = int(self._table.prompt_tokens[row])
-            if i in self._after_llm:
-                tokens = int(self._table.output_tokens[row])
-            seconds += (hop.payload_bytes + hop.bytes_per_token * tokens) / hop.bytes_per_s
-        if self._mu_sigma:
-            seconds += float(np.exp(self._mu_sigma[0] + self._mu_sigma[1] * self._hops[i][row]))
-        return seconds
-
-    def _attempt(self, row: int, journey: _Journey, i: int, attempt: int, now: float) -> None:
+    def _attempt(self, row: int, journey: Journey, i: int, attempt: int, now: float) -> None:
         if not journey.open and self._waits[i]:
             return
         stage = self._path.stages[i]
@@ -207,7 +128,7 @@ class Network:
         assert draws is not None
         seconds = float(draws[row]) if attempt == 0 else float(stage.service.draw(self._more, 1)[0])
         seconds += stage.prompt_token_s * int(self._table.prompt_tokens[row])
-        if i in self._after_llm:
+        if i in self._graph.after_llm:
             seconds += stage.output_token_s * int(self._table.output_tokens[row])
         visit = Visit(row, i, attempt, seconds, now, done=self._served)
         if stage.timeout_s is not None:
@@ -217,7 +138,7 @@ class Network:
         else:
             self.stations[i].enter(visit, now)
 
-    def _in_held_worker(self, row: int, journey: _Journey, pool: Pool, visit: Visit, now: float) -> None:
+    def _in_held_worker(self, row: int, journey: Journey, pool: Pool, visit: Visit, now: float) -> None:
         """Serve ``visit`` by the worker that the request keeps; its first visit waits for one."""
         if journey.holds == HOLDS:
             visit.start_s = now
@@ -251,12 +172,12 @@ class Network:
         visit.gone = True
         self._over(visit.row, journey, visit, now, FAILED if failed else DONE)
 
-    def _expired(self, visit: Visit, journey: _Journey, now: float) -> None:
+    def _expired(self, visit: Visit, journey: Journey, now: float) -> None:
         if not visit.gone:
             visit.gone = True
             self._over(visit.row, journey, visit, now, TIMED_OUT)
 
-    def _over(self, row: int, journey: _Journey, visit: Visit, now: float, outcome: int) -> None:
+    def _over(self, row: int, journey: Journey, visit: Visit, now: float, outcome: int) -> None:
         """An attempt has ended: on to the next stages, or once more, or it was the last."""
         stage, i = self._path.stages[visit.stage], visit.stage
         hit = False
@@ -276,20 +197,24 @@ class Network:
         journey.hit = journey.hit or hit
         self._done(row, journey, i, now, True)
 
-    def _done(self, row: int, journey: _Journey, i: int, now: float, ran: bool) -> None:
+    def _done(self, row: int, journey: Journey, i: int, now: float, ran: bool) -> None:
         """Stage ``i`` is behind request ``row``."""
         journey.past.add(i)
-        if self._branches[i]:
+        if self._graph.branches[i]:
             chance = self._chance[i]
             assert chance is not None
-            chosen = self._branches[i][int(np.searchsorted(self._odds[i], chance[row, 0], side="right"))] if ran else -1
-            journey.skipped.update(b for b in self._branches[i] if b != chosen)
+            chosen = -1
+            if ran:
+                chosen = self._graph.branches[i][
+                    int(np.searchsorted(self._graph.odds[i], chance[row, 0], side="right"))
+                ]
+            journey.skipped.update(b for b in self._graph.branches[i] if b != chosen)
         if self._waits[i]:
             journey.critical -= 1
-        for k in self._follow[i]:
+        for k in self._graph.follow[i]:
             journey.left[k] -= 1
             if journey.left[k] == 0 and (journey.open or not self._waits[k]):
-                if self._before[k] and all(b in journey.skipped for b in self._before[k]):
+                if self._graph.before[k] and all(b in journey.skipped for b in self._graph.before[k]):
                     journey.skipped.add(k)
                 self._reach(row, journey, k, now)
         if journey.open and journey.critical == 0:
@@ -302,7 +227,7 @@ class Network:
         if journey is None or not journey.in_llm:
             return
         journey.in_llm = False
-        i, stage = self._llm_stage, self._path.stages[self._llm_stage]
+        i, stage = self._graph.llm, self._path.stages[self._graph.llm]
         if not journey.open:
             self._forget(row, journey)
             return
@@ -315,7 +240,7 @@ class Network:
         else:
             self._close(row, journey, now, state)
 
-    def _answer(self, row: int, journey: _Journey, now: float) -> None:
+    def _answer(self, row: int, journey: Journey, now: float) -> None:
         """The last stage that the client waits for is done: the answer goes back over one hop."""
         back = self.way_back_s
         if back > 0:
@@ -324,7 +249,7 @@ class Network:
         else:
             self._close(row, journey, now, State.COMPLETED)
 
-    def _close(self, row: int, journey: _Journey, now: float, state: State) -> None:
+    def _close(self, row: int, journey: Journey, now: float, state: State) -> None:
         """Request ``row`` has ended for its client."""
         if not journey.open:
             return
@@ -340,9 +265,13 @@ class Network:
         self._ended(row, now, state)
         self._forget(row, journey)
 
-    def _forget(self, row: int, journey: _Journey) -> None:
+    def _forget(self, row: int, journey: Journey) -> None:
         """Drop what is finished for all, the stages off the critical path included."""
         if not journey.open and not journey.in_llm:
             waiting = [i for i, w in enumerate(self._waits) if not w]
             if not waiting or all(journey.left[i] > 0 or i in journey.past for i in waiting):
                 self._journeys.pop(row, None)
+
+
+def _needs_chance(s: Any) -> bool:
+    return s.probability < 1 or bool(s.branches) or s.cache_hit_probability > 0 or s.failure_probability > 0
