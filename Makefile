@@ -10,7 +10,7 @@ DATA ?= ../shared/data
 APP := --template=servelab --Voila.ip=127.0.0.1 --Voila.tornado_settings=disable_check_xsrf=True --MappingKernelManager.cull_interval=60 \
   --MappingKernelManager.cull_idle_timeout=1800 --MappingKernelManager.cull_connected=True
 
-.PHONY: help demo test test-vllm accuracy profiles lint lab app docs bench schema fuzz-schedule vllm-env clean
+.PHONY: help demo test test-vllm accuracy profiles lint lab app docs bench schema tables fuzz-schedule vllm-env clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ bench: .venv/ready ## speed and memory of the engine against a bare loop, speed 
 
 schema: .venv/ready ## write the JSON Schema of a scenario to docs/scenario.schema.json
 	$(BIN)/servelab schema > docs/scenario.schema.json
+
+tables: .venv/ready ## write the tables in docs/ that are made from the code
+	$(BIN)/python docs/extensions/part_tables.py
 
 vllm-env: .venv-vllm/ready ## real vLLM 0.32 for CPUs, in an environment of its own
 

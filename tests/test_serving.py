@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from systems import scenario, table
 
-from simulator.engine.serving import RayServeServing, TensorFlowServing, TorchServeServing, TritonServing
+from simulator.engine.serving.config import RayServeServing, TensorFlowServing, TorchServeServing, TritonServing
 from simulator.errors import ServelabError
 from simulator.scenario import Scenario
 from simulator.simulation import simulate

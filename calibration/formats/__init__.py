@@ -6,11 +6,42 @@ that fit and judge live elsewhere.
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 from calibration.formats import guidellm, inference_perf, llmservingsim, vllm_bench
 from calibration.measure.measured import MeasuredRun
 from simulator.errors import ServelabError
 
+
+class File(NamedTuple):
+    """A kind of file: what it is called, what it can be used for, and what it cannot tell."""
+
+    name: str
+    use: str
+    cannot: str
+
+
+FILES = (
+    File("folder of `servelab calibrate`", "fit, validate, drift", ""),
+    File(
+        "`vllm bench serve --save-result --save-detailed`",
+        "validate, drift",
+        "batches; without `start_times` (old versions) it cannot be replayed",
+    ),
+    File("GuideLLM report", "validate, drift", "times of single tokens"),
+    File("inference-perf `per_request_lifecycle_metrics.json`", "validate, drift", "batches"),
+    File("LLMServingSim `bench` folder", "validate, drift", "times of single tokens"),
+    File(
+        "vLLM's log with `--enable-logging-iteration-details`",
+        "fit: `servelab fit-log LOG --model M --gpu G --out P.json`",
+        "contexts: `prefill_pair_s` and `decode_kv_s` cannot be known",
+    ),
+    File(
+        "two scrapes of `/metrics`",
+        "`servelab validate metrics RESULT --before F --after F`: means and buckets",
+        "any coefficient",
+    ),
+)
 FORMATS = {
     "vllm bench serve JSON": vllm_bench,
     "GuideLLM report": guidellm,

@@ -13,7 +13,7 @@ from simulator.cluster.rollout import RolloutConfig
 from simulator.cluster.scaling import MetricsConfig
 from simulator.engine.api_server import ApiServerConfig
 from simulator.engine.config import EngineConfig
-from simulator.engine.serving import ContinuousServing, ServingConfig
+from simulator.engine.serving.config import ContinuousServing, ServingConfig
 from simulator.engine.step_time.config import GivenStepTime
 from simulator.engine.step_time.profile import ProfileStepTime
 from simulator.engine.step_time.roofline import RooflineStepTime

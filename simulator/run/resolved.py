@@ -14,7 +14,8 @@ from simulator.cluster.replicas import Replicas
 from simulator.engine.api_server import ApiServerConfig
 from simulator.engine.build import POLICIES, config_record, request_records
 from simulator.engine.config import EngineConfig, EngineSettings, resolve
-from simulator.engine.serving import Batching, engine_for
+from simulator.engine.serving.base import Batching
+from simulator.engine.serving.config import engine_for
 from simulator.engine.state import CONTINUOUS, KEYED, WHOLE, allocate
 from simulator.engine.step_time.base import StepTime
 from simulator.engine.step_time.config import build_step_time

@@ -22,13 +22,14 @@ from simulator.errors import ServelabError, nearest
 from simulator.workload.columns import COLUMNS, NONE
 from simulator.workload.files import check_file, open_trace, reading
 from simulator.workload.formats import access_log, burstgpt, mooncake, vllm_bench
+from simulator.workload.formats import config as formats
 from simulator.workload.formats.access_log import LogColumns
 from simulator.workload.frame import KNOWN, NAMED, PREFIX, REQUIRED
 from simulator.workload.rows import RowCheck, check_order, need_columns
 from simulator.workload.table import RequestTable
 
 AZURE = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
-FORMATS = ("auto", "azure", "servelab", "burstgpt", "mooncake", "vllm_bench", "access_log")
+FORMATS = ("auto", *(f.name for f in formats.FORMATS))
 
 
 def read_trace(

@@ -1,4 +1,4 @@
-"""A limit on requests in the system."""
+"""When waiting longer helps nobody: a limit on requests in the system."""
 
 from typing import Any, Literal
 

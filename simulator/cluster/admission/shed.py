@@ -1,4 +1,4 @@
-"""Random early shedding."""
+"""When load rises slowly and clients retry: random early shedding."""
 
 from typing import Any, Literal
 

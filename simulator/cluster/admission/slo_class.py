@@ -1,4 +1,4 @@
-"""Classes that give way when the pods are saturated."""
+"""When some classes may be turned away to keep the SLO of others: they give way when the pods are saturated."""
 
 from typing import Any, Literal
 

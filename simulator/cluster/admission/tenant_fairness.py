@@ -1,4 +1,4 @@
-"""No tenant may crowd out the others."""
+"""When tenants share a fleet: none may crowd out the others."""
 
 from collections import Counter
 from typing import Any, Literal

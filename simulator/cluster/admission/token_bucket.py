@@ -1,4 +1,4 @@
-"""A rate limit with bursts."""
+"""When the contract is a rate: a limit with bursts, in requests or tokens."""
 
 from typing import Any, Literal
 

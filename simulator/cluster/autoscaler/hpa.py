@@ -1,4 +1,4 @@
-"""The HorizontalPodAutoscaler of Kubernetes (autoscaling/v2).
+"""When replicas follow pod or external metrics on plain Kubernetes: the HorizontalPodAutoscaler (autoscaling/v2).
 
 Sources: the Kubernetes documentation, page "Horizontal Pod Autoscaling" (sections "Algorithm details", "Support
 for multiple metrics", "Configurable scaling behavior", "Default behavior"), and the controller behind it,
@@ -208,9 +208,10 @@ def down_limit(current: int, now_s: float, events: Sequence[tuple[float, int]], 
 
 
 class Hpa:
-    """Decides each sync period. History: recommendations and changes of the replicas, both with their times [s].
+    """``ceil(current x ratio)``, the largest of several metrics; nothing within the tolerance; pods not ready and
+    missing metrics count against the direction; stabilisation by the highest recommendation, then policies.
 
-    Replicas set to 0 by another hand stay 0 (the documentation: "Implicit maintenance-mode deactivation").
+    Decides each sync period. History: recommendations and changes of the replicas, both with their times [s].
     """
 
     def __init__(self, config: HpaConfig) -> None:

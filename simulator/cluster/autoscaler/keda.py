@@ -1,4 +1,5 @@
-"""KEDA: to zero and back by its own polls, from one up by a HorizontalPodAutoscaler on an external metric.
+"""When replicas should reach zero, or follow a metric from outside: KEDA, to zero and back by its own polls, from one
+up by a HorizontalPodAutoscaler on an external metric.
 
 Sources: the KEDA documentation, pages "ScaledObject specification" (pollingInterval, cooldownPeriod,
 initialCooldownPeriod, idleReplicaCount, minReplicaCount, maxReplicaCount) and "Scaling Deployments, StatefulSets &
@@ -84,10 +85,10 @@ def polled(active: bool, current: int, cool: bool, config: KedaConfig) -> int:
 
 
 class Keda:
-    """Polls and HPA syncs, each at the multiples of its interval.
+    """Its polls decide only between zero and one, after a cooldown; from one up the HPA decides on an external metric,
+    without rules of readiness.
 
-    ``period_s`` is the sync period, or a divisor of it where the polls fall between syncs. History: the last
-    active poll, the last decision, the HPA's own. A poll that changes the replicas comes before a sync.
+    Polls and HPA syncs, each at the multiples of its interval.
     """
 
     def __init__(self, config: KedaConfig) -> None:

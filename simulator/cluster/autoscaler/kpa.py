@@ -1,4 +1,4 @@
-"""The Knative Pod Autoscaler.
+"""When Knative serves, and bursts must be met in seconds: the Knative Pod Autoscaler.
 
 Sources: the Knative Serving documentation, pages "Configuring concurrency", "Configuring targets" (requests per
 second), "Additional autoscaling configuration for Knative Pod Autoscaler" (stable window, panic mode, scale rates),
@@ -89,10 +89,10 @@ def panic_since(since_s: float | None, over: bool, now_s: float, stable_window_s
 
 
 class Kpa:
-    """Decides each tick. History: samples, the panic and its most pods, and since when there is traffic or none.
+    """The mean over a stable window and, in panic (load beyond a multiple of the target over the short window), over
+    that one; panic never scales down; at most so many times up or down at once; to zero after a grace period.
 
-    As in Knative, a deployment that starts with more than one ready pod starts in panic, that is, does not shrink
-    before its windows have data.
+    Decides each tick. History: samples, the panic and its most pods, and since when there is traffic or none.
     """
 
     def __init__(self, config: KpaConfig) -> None:

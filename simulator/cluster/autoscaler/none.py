@@ -1,4 +1,4 @@
-"""No autoscaling."""
+"""When the fleet is fixed: no autoscaling."""
 
 import math
 from typing import Literal

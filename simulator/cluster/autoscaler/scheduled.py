@@ -1,4 +1,4 @@
-"""Replicas by the time of day."""
+"""When load follows the clock: replicas by the time of day."""
 
 import re
 from bisect import bisect_right

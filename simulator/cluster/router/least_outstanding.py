@@ -1,4 +1,4 @@
-"""The pod with the fewest requests in it."""
+"""The default, when pods are alike and answers differ in length: the pod with the fewest requests in it."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""The better of two pods at random."""
+"""When looking at every pod is too dear: the better of two pods at random."""
 
 from typing import Literal
 

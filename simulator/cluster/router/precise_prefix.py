@@ -1,4 +1,4 @@
-"""The pod whose KV cache holds most of the prompt."""
+"""When caches can be seen (KV events): the pod whose KV cache holds most of the prompt."""
 
 from typing import Literal
 

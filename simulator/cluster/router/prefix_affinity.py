@@ -1,4 +1,4 @@
-"""Prompts that begin alike to one pod, by consistent hashing with bounded loads."""
+"""When many prompts begin alike and caches cannot be seen: consistent hashing with bounded loads."""
 
 from bisect import bisect_left
 from hashlib import blake2b

@@ -1,4 +1,4 @@
-"""A pod at random."""
+"""To see what a router that knows nothing costs: a pod at random."""
 
 from typing import Literal
 

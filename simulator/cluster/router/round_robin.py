@@ -1,4 +1,4 @@
-"""Pods in turn."""
+"""When pods and requests are alike, or as the baseline of every comparison: pods in turn."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""Weighted scorers, as in llm-d's endpoint picker."""
+"""When the gateway is llm-d's endpoint picker: weighted scorers under its names."""
 
 from typing import Literal
 

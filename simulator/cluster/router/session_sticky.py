@@ -1,4 +1,4 @@
-"""All requests of a session to one pod."""
+"""When turns of a session share a prefix and the router knows sessions only: all of its requests to one pod."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""The pod with the fewest prompt tokens before it."""
+"""When prompts differ much in length and TTFT matters: the pod with the fewest prompt tokens before it."""
 
 from typing import Literal
 

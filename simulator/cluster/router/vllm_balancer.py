@@ -1,4 +1,4 @@
-"""vLLM's own balancer of data-parallel ranks."""
+"""When one vLLM front end spreads requests over data-parallel ranks: vLLM's own balancer."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""For fleets of different GPUs: the fewest requests for what the pod can do."""
+"""When a fleet mixes GPUs: the fewest requests for what the pod can do."""
 
 from typing import Literal
 

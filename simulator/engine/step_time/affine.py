@@ -1,4 +1,5 @@
-"""A sum of coefficients times what a batch holds; `calibration.fit.affine.fit_affine` finds them."""
+"""When you have measured an engine and batches stay small: a sum of coefficients times what a batch holds;
+`calibration.fit.affine.fit_affine` finds them."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""Every batch takes as long."""
+"""For textbook servers and tests: every batch takes as long."""
 
 from typing import Literal
 

@@ -1,4 +1,5 @@
-"""Step time from measured kernels: tables that are linear between the points measured, in all axes.
+"""When kernels of the model were measured on the GPU: tables, linear between the points measured, in all axes;
+`calibration.fit.kernels.fit_kernels` makes them.
 
 A batch costs its linear layers (by tokens, padded to a captured CUDA graph), the output head and sampler (by
 sampled sequences), routed experts (by tokens), attention (by prefill tokens, their mean history, decoding sequences and

@@ -1,4 +1,5 @@
-"""Step time by tokens in pieces: batches padded to captured CUDA graphs, straight lines between measured points.
+"""When step time bends with the tokens of a batch: straight lines between measured points, batches padded to captured
+CUDA graphs; `calibration.fit.piecewise.fit_piecewise` finds them.
 
 ``seconds = f(padded tokens) + decode_kv_s * KV read + decode_seq_s * decoding sequences + prefill_pair_s * query-key
 pairs + prefill_seq_s * sequences in prefill``, f linear between ``tokens`` and straight on after the last.

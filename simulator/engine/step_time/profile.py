@@ -1,4 +1,5 @@
-"""``step_time: {kind: profile}``: the parameters of a profile, and what to say where it is stretched."""
+"""When a calibrated profile fits, shipped or your own: its parameters (``step_time: {kind: profile}``), and what to say
+where it is stretched."""
 
 from collections.abc import Mapping
 from dataclasses import replace

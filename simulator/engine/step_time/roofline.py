@@ -1,4 +1,5 @@
-"""Step time from a GPU's and a model's figures: per kernel class the larger of arithmetic and memory time.
+"""When nothing was measured: step time from a GPU's and a model's figures, per kernel class the larger of arithmetic
+and memory time; `calibration.fit.roofline.fit_roofline` finds its efficiencies.
 
 Kernel classes: dense linear layers (qkv, output, MLP, shared experts; padded to captured CUDA graph sizes), routed
 experts, prefill attention, decode attention, output head; then all-reduces of tensor parallelism, transfers of

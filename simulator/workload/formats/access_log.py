@@ -1,4 +1,4 @@
-"""Access logs of gateways: CSV or JSON lines, with the names of their columns given.
+"""When all you have is a gateway's access log: CSV or JSON lines, with the names of their columns given.
 
 Requests are sorted by time, for logs are written as answers end; the first is at 0 s.
 """

@@ -1,5 +1,5 @@
-"""BurstGPT (HPMLL/BurstGPT): CSV of Timestamp [s], Session ID, Elapsed time, Model, Request tokens, Response tokens,
-Total tokens, Log Type.
+"""For BurstGPT (HPMLL/BurstGPT): CSV of Timestamp [s], Session ID, Elapsed time, Model, Request tokens, Response
+tokens, Total tokens, Log Type.
 
 Timestamps count from midnight of the first day and are read as they stand. A request that failed has no response
 tokens: such rows are errors, left out up to ``max_bad_share``. What sessions share is not recorded, so the requests

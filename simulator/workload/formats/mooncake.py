@@ -1,4 +1,5 @@
-"""Mooncake traces (kvcache-ai/Mooncake): JSON lines of timestamp [ms], input_length, output_length, hash_ids.
+"""For Mooncake traces (kvcache-ai/Mooncake), which say what prompts share: JSON lines of timestamp [ms], input_length,
+output_length, hash_ids.
 
 There is a hash id for each block of 512 prompt tokens, the last one partial; an id stands for the block and
 all before it, so equal ids are shared prefixes. Each block becomes a segment.

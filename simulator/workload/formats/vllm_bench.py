@@ -1,4 +1,4 @@
-"""Result files of ``vllm bench serve --save-result --save-detailed``: the requests that it sent.
+"""When you have a load test of ``vllm bench serve --save-result --save-detailed``: the requests that it sent.
 
 Read are the arrays input_lens, output_lens, start_times [s] and, where there, errors. Requests are sorted by the time
 they were sent; the first is at 0 s. A failed request (an error, or no output) is a row that cannot be used.
