@@ -13,7 +13,7 @@ def module_name(path: Path, root: Path) -> str:
 
 
 def imported(path: Path) -> set[str]:
-    """All names that a file imports, wherever in it, those for type checking too: modules, and what is taken of them."""
+    """All that a file imports, wherever in it, for type checking too: modules, and what is taken of them."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

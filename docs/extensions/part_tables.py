@@ -5,6 +5,7 @@ What it says is the first paragraph of a part's module (when one needs it), that
 fields.
 """
 
+import ast
 import inspect
 import re
 import sys
@@ -122,6 +123,31 @@ def _measurements() -> str:
     return table(("file", "use", "what it cannot tell"), [(f.name, f.use, f.cannot) for f in FILES])
 
 
+def _rooms() -> str:
+    import import_graph
+
+    arrows = import_graph.rooms(import_graph.graph(DOCS.parent))
+    rows = []
+    for name in sorted(arrows, key=lambda n: (n.split(".")[0] != "simulator", len(_behind(n, arrows)), n)):
+        path = DOCS.parent / name.replace(".", "/")
+        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        text = first(ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))))
+        near = ", ".join(f"`{n.removeprefix('simulator.')}`" for n in sorted(arrows[name]))
+        rows.append((f"`{file.relative_to(DOCS.parent).as_posix().removesuffix('/__init__.py')}`", text, near or "-"))
+    return table(("room", "what lives there", "imports"), rows)
+
+
+def _behind(name: str, arrows: Mapping[str, set[str]]) -> set[str]:
+    """All rooms that a room rests on, directly or not."""
+    found: set[str] = set()
+    todo = [name]
+    while todo:
+        new = arrows.get(todo.pop(), set()) - found
+        found |= new
+        todo += new
+    return found
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "routers": _routers,
     "admission": _admission,
@@ -131,6 +157,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "stages": _stages,
     "traces": _traces,
     "measurements": _measurements,
+    "rooms": _rooms,
 }
 
 
