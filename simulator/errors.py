@@ -1,4 +1,4 @@
-"""The one exception of bad input, and the hint that names the nearest right name."""
+"""The exceptions of bad input, and the hint that names the nearest right name."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches

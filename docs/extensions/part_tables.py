@@ -131,6 +131,8 @@ def _rooms() -> str:
     for name in sorted(arrows, key=lambda n: (n.split(".")[0] != "simulator", len(_behind(n, arrows)), n)):
         path = DOCS.parent / name.replace(".", "/")
         file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if not path.is_dir() and name.startswith("calibration"):
+            continue  # a program, which only calls a room
         text = first(ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))))
         near = ", ".join(f"`{n.removeprefix('simulator.')}`" for n in sorted(arrows[name]))
         rows.append((f"`{file.relative_to(DOCS.parent).as_posix().removesuffix('/__init__.py')}`", text, near or "-"))
