@@ -119,12 +119,12 @@ def test_the_pages_pass_decides_what_the_engine_decides():
     "rule",
     [
         ("self.waiting.insert(0, r)", "self.waiting.append(r)"),
-        ("and not preempted:", ":"),
-        ("cap = self.cap if eligible > 1 else 0", "cap = self.cap"),
+        ("while not preempted and self", "while self"),
+        ('cap = f["cap"] if eligible > 1 else 0', 'cap = f["cap"]'),
         ("left += tokens.pop(v, 0)", "tokens.pop(v, 0)"),
         ("blocks - 1", "blocks"),
-        ("(self.watermark if self.running else 0)", "self.watermark"),
-        ("r.prompt + r.out if self.reserve else n) > room", "n) > room"),
+        ('(f["watermark"] if self.running else 0)', 'f["watermark"]'),
+        ('known if f["reserve"] else n) > room', "n) > room"),
     ],
     ids=lambda rule: rule[0][:30],
 )

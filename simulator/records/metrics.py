@@ -81,6 +81,7 @@ def rows_of(frame: pd.DataFrame) -> Iterator[Any]:
 
 
 def completed(requests: pd.DataFrame) -> np.ndarray:
+    """Which requests ended with their whole answer."""
     return column(requests, "state") == State.COMPLETED
 
 
