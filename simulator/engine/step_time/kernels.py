@@ -8,6 +8,9 @@ decoding sequences are all as long; a batch in which they differ takes longer, b
 GPU busy. That skew is ``t(mean) + alpha (t(longest) - t(mean))``, alpha measured by prefill tokens, decoding sequences,
 how many are near the longest, longest context and history. [1]_
 
+Beyond their ends tables go on by the work that is added there: layers and experts by what a token costs over the upper
+half of their points, attention by query-key pairs and KV tokens at the cost of the far corner. No time is ever zero.
+
 .. [1] LLMServingSim 2.0, ``profiler``: four axes of attention, alpha by bucket (casys-kaist, MIT licence).
 """
 
@@ -25,8 +28,10 @@ from simulator.engine.step_time.interpolate import below, line
 (
     N_SIZES, N_DENSE, N_HEAD, N_MOE, N_P, N_K, N_D, N_C, SIZES, DENSE, HEAD, MOE, AXIS_P, AXIS_K, AXIS_D, AXIS_C,
     ATTENTION, N_CHUNKS, N_SEQS, N_SHARE, N_LONGEST, N_PAST, CHUNKS, SEQS, SHARE, LONGEST, PAST, ALPHA,
-    COMM_S, COMM_TOKEN_S, PLACES,
-) = range(31)  # fmt: skip
+    COMM_S, COMM_TOKEN_S, PAIR_S, KV_S, PLACES,
+) = range(33)  # fmt: skip
+
+FAR = 2.0**24  # tokens or sequences that no batch has
 
 
 @compiled
@@ -38,8 +43,15 @@ def place(p, axis, count, x):
 
 
 @compiled
-def attention(p, prefill, history, seqs, context):
-    """Attention of all layers [s], linear in four axes."""
+def within(p, axis, count, x):
+    """``x``, or the nearest end of the axis."""
+    first = int(p[axis])
+    return min(max(x, p[first]), p[first + int(p[count]) - 1])
+
+
+@compiled
+def measured(p, prefill, history, seqs, context):
+    """Attention of all layers [s], linear in four axes; each value must lie within its axis."""
     nk, nd, nc = int(p[N_K]), int(p[N_D]), int(p[N_C])
     i, u = place(p, AXIS_P, N_P, prefill)
     j, v = place(p, AXIS_K, N_K, history)
@@ -55,7 +67,25 @@ def attention(p, prefill, history, seqs, context):
                 if wk != 0.0:
                     at = first + (((i + di) * nk + j + dj) * nd + k + dk) * nc + m
                     total += wk * (p[at] + (p[at + 1] - p[at]) * z)
-    return max(total, 0.0)
+    return total
+
+
+@compiled
+def attention(p, prefill, history, seqs, context):
+    """Attention of all layers [s]: as measured, and beyond the ends of the tables by the work that is added there.
+
+    Query-key pairs of prefill and KV tokens read by decodes beyond those at the nearest end of the tables cost what one
+    costs at the far corner of the tables, where kernels are busiest.
+    """
+    chunk, past = within(p, AXIS_P, N_P, prefill), within(p, AXIS_K, N_K, history)
+    many, long = within(p, AXIS_D, N_D, seqs), within(p, AXIS_C, N_C, context)
+    total = measured(p, chunk, past, many, long)
+    if prefill > chunk or history > past:
+        pairs = prefill * (history + (prefill + 1.0) / 2.0) - chunk * (past + (chunk + 1.0) / 2.0)
+        total += p[PAIR_S] * max(pairs, 0.0)
+    if seqs > many or context > long:
+        total += p[KV_S] * max(seqs * context - many * long, 0.0)
+    return total
 
 
 @compiled
@@ -165,6 +195,18 @@ class KernelStepTime(StepTimeConfig):
         return self
 
 
+def onward(x: Sequence[float], y: Sequence[float]) -> tuple[list[float], list[float]]:
+    """The line through measured points, and a point far beyond: by what one more costs over the upper half of them.
+
+    >>> x, y = onward((1.0, 2.0, 4.0), (1.0, 2.5, 4.5))
+    >>> (y[-1] - y[-2]) / (x[-1] - x[-2])
+    1.0
+    """
+    middle = (len(x) - 1) // 2
+    slope = max((y[-1] - y[middle]) / (x[-1] - x[middle]), 0.0)
+    return [*x, FAR], [*map(float, y), float(y[-1] + slope * (FAR - x[-1]))]
+
+
 def kernel_params(config: KernelStepTime, capture_sizes: Sequence[int]) -> np.ndarray:
     """Parameter array of `kernel_seconds`."""
     p = [0.0] * PLACES
@@ -178,13 +220,15 @@ def kernel_params(config: KernelStepTime, capture_sizes: Sequence[int]) -> np.nd
 
     c = config
     put(SIZES, capture_sizes, count=N_SIZES)
-    put(DENSE, c.dense_tokens, c.dense_s, count=N_DENSE)
-    put(HEAD, c.head_seqs, c.head_s, count=N_HEAD)
-    put(MOE, c.expert_tokens, c.expert_s, count=N_MOE)
+    put(DENSE, *onward(c.dense_tokens, c.dense_s), count=N_DENSE)
+    put(HEAD, *onward(c.head_seqs, c.head_s), count=N_HEAD)
+    put(MOE, *(onward(c.expert_tokens, c.expert_s) if c.expert_tokens else ((), ())), count=N_MOE)
     put(AXIS_P, c.prefill_tokens, count=N_P)
     put(AXIS_K, c.history_tokens, count=N_K)
     put(AXIS_D, c.decode_seqs, count=N_D)
     put(AXIS_C, c.context_tokens, count=N_C)
+    axes = (c.prefill_tokens, c.history_tokens, c.decode_seqs, c.context_tokens)
+    table = np.reshape(c.attention_s, [len(a) for a in axes])
     put(ATTENTION, c.attention_s)
     put(CHUNKS, c.skew_prefill, count=N_CHUNKS)
     put(SEQS, c.skew_seqs if c.skew else (), count=N_SEQS)
@@ -193,6 +237,9 @@ def kernel_params(config: KernelStepTime, capture_sizes: Sequence[int]) -> np.nd
     put(PAST, c.skew_history, count=N_PAST)
     put(ALPHA, c.skew_alpha)
     p[COMM_S], p[COMM_TOKEN_S] = c.collectives_s, c.collectives_token_s
+    chunk, past, many, long = (a[-1] for a in axes)
+    p[PAIR_S] = table[-1, -1, 0, 0] / (chunk * (past + (chunk + 1.0) / 2.0))
+    p[KV_S] = table[0, 0, -1, -1] / (many * long)
     return np.array(p)
 
 
