@@ -14,16 +14,14 @@ from calibration.fit.kernels import fit_kernels
 from calibration.formats import llmservingsim
 from calibration.profiles.build_profile import validated
 from calibration.profiles.make_kernel_profiles import PROFILES, make
-from simulator import Scenario, simulate
 from simulator.catalog import find_gpu, find_model
 from simulator.catalog.profile import find_profile, load_profiles
-from simulator.engine.config import EngineConfig, parse, resolve
+from simulator.engine.config import parse, resolve
 from simulator.engine.step_time.base import KERNELS, PIECEWISE
-from simulator.engine.step_time.config import build_step_time, gpu_seconds
+from simulator.engine.step_time.config import gpu_seconds
 from simulator.engine.step_time.interpolate import line
 from simulator.engine.step_time.kernels import KernelStepTime, alpha, attention, kernel_params, kernel_seconds
 from simulator.engine.step_time.piecewise import PiecewiseStepTime, piecewise_params
-from simulator.engine.step_time.profile import given
 from simulator.errors import ServelabError
 
 REPO = Path(__file__).resolve().parents[1]
@@ -70,55 +68,6 @@ def test_beyond_its_tables_a_layer_grows_as_over_their_upper_half():
     p = kernel_params(table(dense_tokens=(1, 10, 100, 1000), dense_s=(1e-3, 2e-3, 1.1e-2, 1.0e-2)), ())
     seconds = [kernel_seconds(p, t, 0, 0, 0.0, 0, 0, 1, 0, 0) for t in (1000, 2000, 4000)]
     assert np.diff(seconds) == pytest.approx([8e-3 / 990 * 1000, 8e-3 / 990 * 2000])
-
-
-@pytest.mark.parametrize("name", sorted(load_profiles()))
-def test_no_shipped_profile_is_ever_zero_or_negative(name):
-    profile = load_profiles()[name]
-    model = profile.model_specs()[0] if profile.models else find_model("llama-3.1-8b")
-    tp = profile.tensor_parallel_size[0]
-    flags = EngineConfig(tensor_parallel_size=tp, num_gpu_blocks_override=1000, max_model_len=1024)
-    step = build_step_time(given(profile), model, profile.gpu_spec(), resolve(flags, model, profile.gpu_spec()))
-
-    def seconds(chunk, history, seqs, context):
-        pairs, kv = chunk * (history + (chunk + 1) / 2), float(chunk + history if chunk else 0)
-        counts = (chunk + seqs, chunk, int(chunk > 0), pairs, kv, seqs, seqs * context, seqs + (chunk > 0))
-        return gpu_seconds(step.code, step.params, *counts, context, context)
-
-    chunks, histories = (0, 1, 7, 64, 300, 2048, 3000, 8192, 16_384), (0, 500, 8192, 60_000, 131_072)
-    seqs, contexts = (0, 1, 5, 64, 200, 256, 300, 1024), (1, 100, 4096, 16_384, 50_000, 131_072)
-    grid = [(c, h, s, k) for c in chunks for h in histories for s in seqs for k in contexts if c + s]
-    assert min(seconds(*at) for at in grid) > 0
-    # beyond the ends of all tables (2,048 tokens, 256 sequences, 16,384 of context) nothing falls
-    for h in histories:
-        assert (np.diff([seconds(c, h, 0, 0) for c in (2048, 2049, 3000, 8192, 16_384)]) >= 0).all()
-    for k in (16_384, 50_000, 131_072):
-        assert (np.diff([seconds(0, 0, s, k) for s in (256, 257, 300, 1024)]) >= 0).all()
-        assert (np.diff([seconds(0, 0, s, k) for s in (256, 1024)]) > 0).all()
-
-
-def test_long_prompts_on_a_profile_of_short_chunks_take_time():
-    s = Scenario.of(
-        {
-            "workload": {
-                "source": "poisson",
-                "rate_rps": 0.2,
-                "duration_s": 60,
-                "prompt_tokens": {"kind": "fixed", "tokens": 6000},
-                "output_tokens": {"kind": "fixed", "tokens": 50},
-            },
-            "deployments": [
-                {
-                    "model": "qwen3-32b",
-                    "gpu": "rtx_pro_6000",
-                    "step_time": {"kind": "profile", "name": "rtxpro6000-qwen3-32b"},
-                }
-            ],
-        }
-    )
-    result = simulate(s)
-    assert 1 < result.metric("ttft_s", "min") < 10
-    assert any("prefill_tokens = 2,048, this run reached" in note for note in result.trust.notes)
 
 
 def test_batches_are_padded_to_captured_sizes():
@@ -257,6 +206,15 @@ def test_single_decode_steps_of_the_4090_run():
         errors.append(gpu_seconds(KERNELS, p, n, 0, 0, 0.0, 0, n, kv, n) * second["gen_throughput"] / n - 1)
     assert len(errors) > 20
     assert abs(np.median(errors)) < 0.05 and np.median(np.abs(errors)) < 0.06
+
+
+@pytest.mark.parametrize("shipped", PROFILES, ids=lambda s: s.name)
+def test_every_folder_makes_a_full_table(shipped):
+    folder = KERNEL_DATA / shipped.folder / "bf16" / f"tp{shipped.tp}"
+    if not folder.is_dir():
+        pytest.skip(f"{KERNEL_DATA} is not there")
+    full = fit_kernels(folder, find_model(shipped.folder.split("/", 1)[1]))
+    assert min(full.attention_s) >= 0 and len(full.attention_s) >= 12_960
 
 
 def test_missing_kernel_files_are_named(tmp_path):

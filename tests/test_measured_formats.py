@@ -13,14 +13,14 @@ from calibration.commands.calibrating import cpu_spec, key_values, seconds
 from calibration.commands.validating import drifts
 from calibration.fit.affine import fit_affine
 from calibration.fit.design import clean
-from calibration.formats import iteration_log, prometheus, read_runs
+from calibration.formats import iteration_log, llmservingsim, prometheus, read_runs
 from calibration.judge.compare_runs import error_table, phases, simulated_run, values
-from calibration.judge.replay import replay, request_table
+from calibration.judge.replay import deployment, replay, request_table
 from calibration.measure.measured import MeasuredRun
 from calibration.measure.measurements import read_campaign
 from calibration.profiles.build_profile import build_profile
 from simulator import Scenario, simulate
-from simulator.catalog.profile import Profile, read_profile
+from simulator.catalog.profile import Profile, find_profile, read_profile
 from simulator.errors import ServelabError
 
 DATA = Path(__file__).parent / "data"
@@ -343,3 +343,36 @@ def test_a_resumed_campaign_has_one_api_server(folder):
     assert len(after) >= len(before) - 2 and fit_api_server(whole, runs)["base_s"] == pytest.approx(
         fit_api_server(read_campaign(folder), runs)["base_s"], rel=0.1
     )
+
+
+def recorded(tmp_path, **flags):
+    """A run of LLMServingSim's bench with other engine flags."""
+    meta = {
+        "vllm_version": "0.19.0",
+        "started_at": "2026-04-25T18:47:18Z",
+        "engine_kwargs": {"model": "meta-llama/Llama-3.1-8B", "tensor_parallel_size": 1, "seed": 1, **flags},
+    }
+    (tmp_path / "meta.json").write_text(json.dumps(meta))
+    (tmp_path / "workload.jsonl").write_text('{"request_id": "a"}\n{"request_id": "b"}\n')
+    head = "request_id,arrival_s,input_tokens,output_tokens,first_token_s,last_token_s,queued_s\n"
+    (tmp_path / "measured.csv").write_text(head + "a,0.0,100,20,0.1,0.5,0.0\nb,1.0,100,20,1.1,1.5,1.0\n")
+    return llmservingsim.read(tmp_path)
+
+
+def test_parallelism_and_limits_of_a_recording_reach_the_replay(tmp_path):
+    run = recorded(tmp_path, data_parallel_size=2, max_num_seqs=7, kv_cache_dtype="fp8", enable_expert_parallel=False)
+    assert run.engine["data_parallel_size"] == 2 and "expert_parallel" not in run.engine
+    profile = find_profile("rtx4090-llama-3.1-8b")
+    made = deployment(profile, "rtx4090-llama-3.1-8b", run.engine)
+    assert (made.data_parallel_size, made.engine.max_num_seqs, made.engine.kv_cache_dtype) == (2, 7, "fp8")
+    run = recorded(tmp_path, enable_expert_parallel=True, data_parallel_size=2)
+    assert deployment(profile, "rtx4090-llama-3.1-8b", run.engine).expert_parallel
+    run = recorded(tmp_path, pipeline_parallel_size=2)
+    with pytest.raises(ServelabError, match="pipeline_parallel_size=2.*not simulated yet"):
+        replay(profile, "rtx4090-llama-3.1-8b", run)
+
+
+def test_a_flag_that_is_not_carried_is_refused_by_name(tmp_path):
+    with pytest.raises(ServelabError, match=r"meta.json: engine_kwargs.speculative_config={'method': 'ngram'} changes"):
+        recorded(tmp_path, speculative_config={"method": "ngram"})
+    assert recorded(tmp_path, speculative_config=None).engine["tensor_parallel_size"] == 1

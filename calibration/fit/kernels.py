@@ -106,12 +106,12 @@ def attention_grid(frame: pd.DataFrame, resample: bool) -> tuple[list[np.ndarray
     grid[0] = grid[0, :1]
     for c in range(1, grid.shape[3]):
         missing = np.isnan(grid[:, :, :, c])
-        step = (grid[0, :, :, c] - grid[0, :, :, c - 1])[None]
+        step = np.maximum(grid[0, :, :, c] - grid[0, :, :, c - 1], 0.0)[None]
         grid[:, :, :, c] = np.where(missing, grid[:, :, :, c - 1] + step, grid[:, :, :, c])
     if np.isnan(grid).any():
         for k in range(1, grid.shape[1]):
             missing = np.isnan(grid[:, k])
-            step = grid[:, k - 1, :1, :1] - grid[:, max(k - 2, 0), :1, :1]
+            step = np.maximum(grid[:, k - 1, :1, :1] - grid[:, max(k - 2, 0), :1, :1], 0.0)
             grid[:, k] = np.where(missing, grid[:, k - 1] + 2 * step, grid[:, k])
     if np.isnan(grid).any():
         raise ServelabError(
@@ -124,7 +124,7 @@ def _straight_on(plane: np.ndarray, axis: np.ndarray) -> None:
     """Fill the missing end of each row by the line through its last two points."""
     for row in plane:
         for c in np.flatnonzero(np.isnan(row)):
-            slope = (row[c - 1] - row[c - 2]) / (axis[c - 1] - axis[c - 2])
+            slope = max((row[c - 1] - row[c - 2]) / (axis[c - 1] - axis[c - 2]), 0.0)  # noise must not lead below
             row[c] = row[c - 1] + slope * (axis[c] - axis[c - 1])
 
 

@@ -16,6 +16,37 @@ from simulator.errors import ServelabError
 BLOCK_TOKENS = 16
 NEEDED = ("request_id", "input_tokens", "output_tokens", "arrival_s", "first_token_s", "last_token_s")
 
+# flags of a recorded engine -> what the replay calls them; one that says vLLM's default says nothing
+CARRIED = {
+    name: name
+    for name in (
+        "max_num_seqs",
+        "max_num_batched_tokens",
+        "max_model_len",
+        "dtype",
+        "tensor_parallel_size",
+        "pipeline_parallel_size",
+        "data_parallel_size",
+        "quantization",
+        "kv_cache_dtype",
+        "gpu_memory_utilization",
+        "block_size",
+        "enable_prefix_caching",
+        "enable_chunked_prefill",
+        "async_scheduling",
+        "enforce_eager",
+        "long_prefill_token_threshold",
+    )
+} | {"enable_expert_parallel": "expert_parallel"}
+DEFAULTS = {
+    "data_parallel_size": 1,
+    "pipeline_parallel_size": 1,
+    "enable_expert_parallel": False,
+    "kv_cache_dtype": "auto",
+    "enforce_eager": False,
+}
+HARMLESS = ("model", "seed", "load_format", "trust_remote_code", "disable_log_stats")
+
 
 def knows(folder: Path) -> bool:
     """Whether ``folder`` is such a run."""
@@ -52,12 +83,14 @@ def read(folder: Path) -> MeasuredRun:
             ],
         }
     ).reset_index(drop=True)
-    flags = {k: v for k, v in meta["engine_kwargs"].items() if v is not None and k not in ("seed", "kv_cache_dtype")}
-    engine = {
-        k: flags[k]
-        for k in ("max_num_seqs", "max_num_batched_tokens", "max_model_len", "dtype", "tensor_parallel_size")
-        if k in flags
-    }
+    flags = {k: v for k, v in meta["engine_kwargs"].items() if v is not None and DEFAULTS.get(k, ...) != v}
+    for name, value in flags.items():
+        if name not in (*CARRIED, *HARMLESS):
+            raise ServelabError(
+                f"{folder.name}/meta.json: engine_kwargs.{name}={value!r} changes what was measured and is not "
+                f"simulated from a recording; known are {', '.join(CARRIED)}"
+            )
+    engine = {CARRIED[k]: v for k, v in flags.items() if k in CARRIED}
     engine |= {"model": flags["model"], "version": ".".join(meta["vllm_version"].split(".")[:2])}
     pool = meta.get("kv_cache", {})
     engine |= {k: pool[k] for k in ("num_gpu_blocks", "block_size", "enable_prefix_caching") if pool.get(k) is not None}

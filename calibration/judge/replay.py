@@ -29,6 +29,7 @@ FLAGS = (
     "tensor_parallel_size",
     "enforce_eager",
 )
+ALSO = ("max_num_active_seqs", "dtype", "pipeline_parallel_size", "kv_cache_dtype", "gpu_memory_utilization")
 
 
 def request_table(run: MeasuredRun) -> RequestTable:
@@ -85,7 +86,7 @@ def deployment(profile: Profile, reference: str, engine: dict[str, Any], replica
     blocks = engine.get("num_gpu_blocks")
     if blocks:
         flags["num_gpu_blocks_override"] = blocks
-    flags |= {name: engine[name] for name in ("max_num_active_seqs", "dtype") if engine.get(name)}
+    flags |= {name: engine[name] for name in ALSO if engine.get(name)}
     flags["dtype"] = str(flags.get("dtype", profile.dtype)).removeprefix("torch.")
     flags["version"] = str(engine.get("version", profile.engine_version))
     if engine.get("quantization") or profile.quantization[0] != "none":
@@ -96,6 +97,8 @@ def deployment(profile: Profile, reference: str, engine: dict[str, Any], replica
             "gpu": profile.gpu,
             "engine": flags,
             "replicas": replicas,
+            "data_parallel_size": engine.get("data_parallel_size", 1),
+            "expert_parallel": engine.get("expert_parallel", False),
             "step_time": ProfileStepTime(name=reference),
         }
     )
