@@ -60,7 +60,7 @@ def seen_from_outside(campaign: Campaign, longest_chunk: int = 2048) -> pd.DataF
 
 
 def fit_from_outside(frame: pd.DataFrame) -> tuple[Fit, dict[str, float]]:
-    """The affine fit, and the API server's time [s]. Raises ServelabError as `calibration.fit.batches.identify`."""
+    """The affine fit, and the API server's time [s]. Raises ServelabError as `calibration.fit.design.identify`."""
     identify(frame, AFFINE)
     inner = affine_design(AFFINE)
 

@@ -1,6 +1,6 @@
 """Measures any OpenAI-compatible server over HTTP, streaming: ``/v1/completions`` with prompts as token ids.
 
-Fits the place of an engine in `calibration.oracle.vllm_worker.Client`, so the same runs are made: batches held at a
+Fits the place of an engine in `calibration.oracle.client.Client`, so the same runs are made: batches held at a
 size and context, open loops at given times, closed loops and sessions. What happens inside the server is not seen:
 `calibration.fit.http` says what can be known.
 """

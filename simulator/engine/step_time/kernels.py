@@ -114,7 +114,7 @@ def alpha(p, prefill, history, seqs, mean, least, most):
 def kernel_seconds(
     p, tokens, prefill_tokens, prefill_seqs, prefill_pairs, decode_seqs, decode_kv, sampled, least, most
 ):
-    """GPU time of one batch [s]; the arguments of `step_time.gpu_seconds`."""
+    """GPU time of one batch [s]; the arguments of `config.gpu_seconds`."""
     if tokens <= 0:
         return 0.0
     rows, n = float(tokens), int(p[N_SIZES])

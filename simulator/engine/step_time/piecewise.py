@@ -20,7 +20,7 @@ DECODE_KV_S, DECODE_SEQ_S, PREFILL_PAIR_S, PREFILL_SEQ_S, N_SIZES, N_KNOTS, SIZE
 
 @compiled
 def piecewise_seconds(p, tokens, prefill_tokens, prefill_seqs, prefill_pairs, decode_seqs, decode_kv):
-    """GPU time of one batch [s]; the arguments of `step_time.gpu_seconds`."""
+    """GPU time of one batch [s]; the arguments of `config.gpu_seconds`."""
     if tokens <= 0:
         return 0.0
     rows, n = float(tokens), int(p[N_SIZES])

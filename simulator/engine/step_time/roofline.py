@@ -121,7 +121,7 @@ def padded(p, tokens):
 def roofline_seconds(
     p, tokens, prefill_tokens, prefill_seqs, prefill_pairs, prefill_kv, decode_seqs, decode_kv, sampled
 ):
-    """GPU time of one batch [s]; the arguments of `step_time.gpu_seconds`."""
+    """GPU time of one batch [s]; the arguments of `config.gpu_seconds`."""
     if tokens <= 0:
         return 0.0
     rows = padded(p, tokens)
